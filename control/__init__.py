@@ -1,0 +1,1 @@
+"""The MuJoCo world: no code yet; the core and the exact graph world come first."""

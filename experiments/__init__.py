@@ -1,0 +1,1 @@
+"""The front door: the command line, presets, benchmarks, comparisons and reports."""

@@ -1,0 +1,1 @@
+"""The language world: no code yet; the core and the exact graph world come first."""

@@ -1,0 +1,1 @@
+"""Learn rewards and policies from what people do and what they prefer."""
