@@ -1,0 +1,125 @@
+"""The people of the graph world: who shows walks, and who compares them."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Generator
+
+from envs.labeller import label, seen_return
+from envs.walks.policy import Walker
+from envs.walks.world import World
+from unified_irl.errors import UserError
+from unified_irl.feedback import Demonstrations, Preferences, Provenance
+from unified_irl.trajectories import Contexts, Trajectories
+
+Feedback = TypeVar("Feedback", Demonstrations, Preferences)
+
+
+def demonstrator(world: World) -> Walker:
+    """The configured demonstrator: soft-optimal, perhaps short-sighted, perhaps with slips."""
+    who = world.config.demonstrator
+    planned = world.soft_optimal(who.temperature, who.foresight)
+    if who.slips:
+        slipping = (1.0 - who.slips) * planned.exp() + who.slips * world.uniform_HGNA.exp()
+        planned = torch.where(world.graph.possible_NA, slipping.log(), planned)
+    return Walker(world.graph, planned)
+
+
+def demonstrate(world: World, among: Contexts, count: int, draw: Generator) -> Demonstrations:
+    """Walks by the demonstrator from contexts drawn, with replacement, among the given ones."""
+    walker, who = demonstrator(world), world.config.demonstrator
+    maker = Provenance(
+        maker=f"soft-optimal walker, temperature {who.temperature:g}, slips {who.slips:g}, foresight {who.foresight:g}",
+        quality=world.normalised(world.true_value(walker.log_policy_HGNA, world.pairs), world.pairs),
+        source="walks",
+    )
+    contexts = among[torch.randint(len(among), (count,), generator=draw)]
+    return Demonstrations(
+        trajectories=walker.sample(contexts, draw), maker=torch.zeros(count, dtype=torch.long), makers=(maker,)
+    )
+
+
+def compare(world: World, count: int, draw: Generator) -> Preferences:
+    """Comparisons by the configured labeller; a query that it skips is replaced by another."""
+    walkers = [Walker(world.graph, world.soft_optimal(one)) for one in world.config.compared_temperatures]
+    answered: list[Preferences] = []
+    missing = count
+    while missing > 0:
+        batch = _query(world, walkers, missing, draw)
+        answered.append(batch)
+        missing -= len(batch)
+    return answered[0] if len(answered) == 1 else Preferences.cat(answered)
+
+
+def _query(world: World, walkers: list[Walker], count: int, draw: Generator) -> Preferences:
+    """Pairs of behaviours in one context each, by random ones of the walkers, and the labeller's answers."""
+    config = world.config
+    contexts = world.pairs[torch.randint(len(world.pairs), (count,), generator=draw)]
+    sides = []
+    for _ in range(2):
+        walks = Trajectories.cat([walker.sample(contexts, draw) for walker in walkers])
+        who = torch.randint(len(walkers), (count,), generator=draw)
+        sides.append(_shown(world, walks[who * count + torch.arange(count)], draw))
+    felt = [seen_return(world.true_rewards(side), side.rewarded, config.labeller.myopia) for side in sides]
+    labels, kept = label(felt[0], felt[1], config.labeller, draw)
+    maker = Provenance(
+        maker=f"soft-optimal walkers, temperatures {', '.join(f'{one:g}' for one in config.compared_temperatures)}",
+        labeller=config.labeller.describe(),
+        source="walks",
+    )
+    return Preferences(
+        first=sides[0],
+        second=sides[1],
+        label=labels,
+        margin=torch.zeros_like(labels),
+        maker=torch.zeros(count, dtype=torch.long),
+        makers=(maker,),
+        level=config.preference_level,
+    )[kept]
+
+
+def _shown(world: World, walks: Trajectories, draw: Generator) -> Trajectories:
+    """The part of each walk that the labeller gets to see."""
+    if world.config.preference_level == "whole":
+        return walks
+    num_steps = 1 if world.config.preference_level == "step" else world.config.segment_length
+    latest = (walks.rewarded.sum(1) - num_steps).clamp(min=0)
+    start = (torch.rand(len(walks), generator=draw) * (latest + 1)).long().clamp(max=latest)
+    return walks.segment(start, num_steps)
+
+
+def checked(world: World, feedback: Feedback, where: str) -> Feedback:
+    """Feedback from a file, or a sentence on why its walks are not walks of this graph."""
+    if isinstance(feedback, Demonstrations):
+        _check_walks(world, feedback.trajectories, where)
+    else:
+        _check_walks(world, feedback.first, f"{where}, first side")
+        _check_walks(world, feedback.second, f"{where}, second side")
+    return feedback
+
+
+def _check_walks(world: World, walks: Trajectories, where: str) -> None:
+    num_goals, num_nodes, num_actions = world.graph.shape
+    for name, limit in (("node", num_nodes), ("action", num_actions), ("goal", num_goals)):
+        if name not in walks.data:
+            raise UserError(f"{where}: '{name}' is missing; a walk needs node, action and goal for every step.")
+        value = walks.data[name]
+        if value.is_floating_point() or int(value.min()) < 0 or int(value.max()) >= limit:
+            raise UserError(
+                f"{where}: '{name}' runs from {value.min():g} to {value.max():g}; expected whole numbers from 0 to "
+                f"{limit - 1} in this graph. Was the file made for another graph (num_nodes, graph_seed)?"
+            )
+    impossible = ~world.graph.possible_NA[walks.data["node"], walks.data["action"]] & walks.mask
+    if bool(impossible.any()):
+        raise UserError(
+            f"{where}: {int(impossible.any(1).sum())} walks take an edge that this graph does not have. "
+            "Was the file made for another graph (num_nodes, graph_seed)?"
+        )
+    if int(walks.context_id.min()) < 0 or int(walks.context_id.max()) >= len(world.pairs):
+        raise UserError(f"{where}: 'context_id' must lie between 0 and {len(world.pairs) - 1} in this graph.")
+    if int((walks.start_step + walks.rewarded.sum(1)).max()) > world.config.horizon:
+        raise UserError(
+            f"{where}: a walk is longer than the horizon of {world.config.horizon} steps; raise the horizon."
+        )

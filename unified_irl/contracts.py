@@ -1,0 +1,125 @@
+"""What a domain brings: a policy, a reward, and the data. `unified_irl.conformance` checks all of it.
+
+Shape legend: B behaviours, T steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Generator, Tensor
+
+from unified_irl.batch import Batch, Normaliser
+from unified_irl.feedback import Demonstrations, Preferences
+from unified_irl.methods import Method
+from unified_irl.trajectories import Contexts, Trajectories
+
+Metrics = dict[str, float]
+State = dict[str, Any]
+LossFunction = Callable[[Batch, Normaliser], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Stateful(Protocol):
+    """Something a checkpoint can hold: nested dicts, lists and tuples of tensors, numbers and strings."""
+
+    def state_dict(self) -> State: ...
+
+    def load_state_dict(self, state: State) -> Any: ...
+
+
+class Sampler(Stateful, Protocol):
+    """A policy that only acts. A frozen policy, the demonstrator and a reference are just this."""
+
+    def sample(self, contexts: Contexts, generator: Generator) -> Trajectories:
+        """One behaviour per context, in the order of the contexts."""
+        ...
+
+    def log_prob(self, trajectories: Trajectories) -> Tensor:
+        """float[B, T]: log π(a_t|s_t) where the policy chose, zero elsewhere."""
+        ...
+
+
+class Learnable(Protocol):
+    """Something with parameters and an optimiser of its own."""
+
+    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+        """One optimiser step on the loss of the whole batch.
+
+        Micro-batches, distributed backward and clipping happen in here; the losses of the micro-batches add up, because
+        each divides by the normaliser of the whole batch.
+        """
+        ...
+
+
+class RewardFunction(Protocol):
+    """float[B, T]: the reward of every step, differentiable; what it says outside `rewarded` is never read."""
+
+    def __call__(self, trajectories: Trajectories) -> Tensor: ...
+
+
+class Reward(Learnable, Stateful, RewardFunction, Protocol):
+    """An explicit reward."""
+
+    def for_policy(self) -> Callable[..., Tensor]:
+        """The same reward as the policy of this domain asks for it: detached, normalised, per transition."""
+        ...
+
+
+class Policy(Learnable, Sampler, Protocol):
+    """A sampler that also learns: from losses on its log-probability (`descend`) and from a reward (`improve`)."""
+
+    def improve(
+        self,
+        reward: Reward,
+        reference: Sampler,
+        beta: float,
+        gamma: float,
+        contexts: Contexts,
+        num_updates: int,
+        generator: Generator,
+    ) -> tuple[Metrics, Trajectories]:
+        """Climb E[Σ γ^t (r − β log π/π_ref)] for `num_updates` updates.
+
+        Hands back behaviours made on the way, so that nothing is simulated twice. Where contexts can be chosen, there
+        is one per context and in their order. The metrics hold `policy_loss`, minus the objective.
+        """
+        ...
+
+    def frozen(self) -> Sampler:
+        """The policy as it is now; later learning leaves it untouched."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a domain builds for one method."""
+
+    policy: Policy
+    reward: Reward | None
+    """None where the method's reward is implicit."""
+    reference: Sampler
+    """Where the policy is measured from: usually the policy as it starts."""
+
+
+@runtime_checkable
+class Domain(Protocol):
+    """One world, with its data. Everything else in this package works for any of them."""
+
+    @property
+    def contexts(self) -> Contexts:
+        """Every context the policy may practise on; `contexts.ids` is 0, 1, 2, …, so an id is an index."""
+        ...
+
+    @property
+    def demonstrations(self) -> Demonstrations | None: ...
+
+    @property
+    def preferences(self) -> Preferences | None: ...
+
+    def build(self, method: Method) -> Parts: ...
+
+    def evaluate(self, policy: Sampler, reward: RewardFunction | None) -> Metrics:
+        """How good both are under the ground truth; `score` is the one number to rank by (0 start, 1 expert)."""
+        ...

@@ -1,0 +1,57 @@
+"""One optimiser over the parameters of a policy or a reward: what a domain's `descend` is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from unified_irl.batch import Batch, Normaliser
+from unified_irl.contracts import LossFunction, State
+from unified_irl.descent_config import DescentConfig
+
+
+class Descent:
+    """Micro-batches, clipping, the schedule and the optimiser's state."""
+
+    def __init__(self, parameters: Iterable[Parameter], config: DescentConfig) -> None:
+        self.config = config
+        self.parameters = list(parameters)
+        self.num_steps = 0
+        rules: dict[str, Any] = {
+            "adam": lambda lr, wd: torch.optim.AdamW(self.parameters, lr=lr, weight_decay=wd, fused=True),
+            "sgd": lambda lr, wd: torch.optim.SGD(self.parameters, lr=lr, weight_decay=wd),
+            "rmsprop": lambda lr, wd: torch.optim.RMSprop(self.parameters, lr=lr, weight_decay=wd),
+        }
+        self.optimiser: torch.optim.Optimizer = rules[config.optimiser](config.learning_rate, config.weight_decay)
+
+    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+        """One step; the losses and metrics of the micro-batches add up to those of the batch."""
+        self.optimiser.zero_grad(set_to_none=True)
+        total: dict[str, Tensor] = {}
+        for piece in batch.micro_batches(self.config.micro_batch_size):
+            value, metrics = loss(piece, normaliser)
+            value.backward()  # type: ignore[no-untyped-call]
+            for name, metric in {"loss": value.detach(), **metrics}.items():
+                total[name] = total[name] + metric if name in total else metric
+        self.step()
+        return total
+
+    def step(self) -> None:
+        """Apply the gradient that the parameters hold."""
+        if self.config.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * self.config.factor(self.num_steps)
+        self.optimiser.step()
+        self.num_steps += 1
+
+    def state_dict(self) -> State:
+        return {"optimiser": self.optimiser.state_dict(), "num_steps": self.num_steps}
+
+    def load_state_dict(self, state: State) -> None:
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.num_steps = state["num_steps"]

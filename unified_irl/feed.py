@@ -1,0 +1,117 @@
+"""Which data a round sees. Every draw has a random stream of its own, named by what it is for and when it happens.
+
+Named streams need no state: a resumed run draws what the uninterrupted one would have drawn, and switching one kind of
+feedback off changes no draw of the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Generator, Tensor
+
+from unified_irl.batch import Batch
+from unified_irl.feedback import Demonstrations, Preferences
+from unified_irl.methods import Phase
+from unified_irl.trajectories import Contexts, Trajectories
+
+
+def stream(seed: int, *name: object) -> Generator:
+    """A generator seeded by a run's seed and a name."""
+    digest = hashlib.blake2b(repr((seed, *name)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def prompts(demonstrations: Demonstrations, phase: Phase, seed: int, stage: int, round_: int) -> Trajectories:
+    """The demonstrations that this round covers: all, or the next section of a pass in random order."""
+    count = len(demonstrations)
+    size = max(1, math.ceil(phase.prompts * count))
+    if size == count:
+        return demonstrations.trajectories
+    num_sections = math.ceil(count / size)
+    order = torch.randperm(count, generator=stream(seed, "prompts", stage, round_ // num_sections))
+    section = round_ % num_sections
+    return demonstrations.trajectories[order[section * size : (section + 1) * size]]
+
+
+def contexts(
+    everything: Contexts, demonstrations: Trajectories | None, phase: Phase, seed: int, stage: int, round_: int
+) -> Contexts:
+    """Where the policy acts in this round: once per demonstration, and on some contexts that nobody demonstrated."""
+    shown = torch.zeros(0, dtype=torch.long) if demonstrations is None else demonstrations.context_id
+    if not phase.practice:
+        return everything[shown]
+    more = torch.randint(len(everything), (phase.practice,), generator=stream(seed, "practice", stage, round_))
+    return everything[torch.cat([shown, more])]
+
+
+def aligned(
+    demonstrations: Trajectories, own: Trajectories, seed: int, stage: int, round_: int
+) -> tuple[Trajectories, Trajectories]:
+    """Demonstrations and own samples in rows that share a context, as many rows as the longer of the two has.
+
+    A context that only one side knows is paired with any row of the other: in a world where start states are never met
+    twice, all contexts stand for one.
+    """
+    own = own[torch.isin(own.context_id, demonstrations.context_id)] if len(own) > len(demonstrations) else own
+    if torch.equal(demonstrations.context_id, own.context_id):
+        return demonstrations, own
+    draw = stream(seed, "pairs", stage, round_)
+    if len(own) > len(demonstrations):
+        return demonstrations[_partner(own.context_id, demonstrations.context_id, draw)], own
+    return demonstrations, own[_partner(demonstrations.context_id, own.context_id, draw)]
+
+
+def _partner(wanted: Tensor, offered: Tensor, draw: Generator) -> Tensor:
+    """For each wanted context the index of a random offered row of that context, or of any row where there is none."""
+    ids, order = torch.sort(offered, stable=True)
+    low = torch.searchsorted(ids, wanted)
+    high = torch.searchsorted(ids, wanted, right=True)
+    missing = low == high
+    low = torch.where(missing, 0, low)
+    high = torch.where(missing, len(ids), high)
+    pick = low + (torch.rand(len(wanted), generator=draw) * (high - low)).long().clamp(max=len(ids) - 1)
+    return order[pick.clamp(max=len(ids) - 1)]
+
+
+def held_out(preferences: Preferences, share: float, seed: int) -> tuple[Preferences, Preferences]:
+    """Comparisons to learn from and comparisons set aside; at least one of each where there are two."""
+    count = len(preferences)
+    aside = min(max(1, round(share * count)), count - 1)
+    order = torch.randperm(count, generator=stream(seed, "held out"))
+    return preferences[order[aside:]], preferences[order[:aside]] if aside else preferences
+
+
+def batches(
+    demonstrations: Trajectories | None,
+    own: Trajectories | None,
+    preferences: Preferences | None,
+    phase: Phase,
+    seed: int,
+    stage: int,
+    round_: int,
+) -> Iterator[Batch]:
+    """The batches of one round. A part that a batch does not hold whole is walked through in random order."""
+    num_rows = max((len(part) for part in (demonstrations, own) if part is not None), default=0)
+    shown = _orders(num_rows, phase, seed, "behaviours", stage, round_)
+    compared = _orders(0 if preferences is None else len(preferences), phase, seed, "preferences", stage, round_)
+    for rows, pairs in zip(shown, compared, strict=True):
+        yield Batch(
+            demonstrations=demonstrations if demonstrations is None or rows is None else demonstrations[rows],
+            own=own if own is None or rows is None else own[rows],
+            preferences=preferences if preferences is None or pairs is None else preferences[pairs],
+        )
+
+
+def _orders(count: int, phase: Phase, seed: int, what: str, stage: int, round_: int) -> list[Tensor | None]:
+    """The rows of each of the round's batches; None stands for all of them."""
+    size = phase.batch_size
+    if size == 0 or size >= count:
+        return [None] * phase.reward_steps
+    draw = stream(seed, what, stage, round_)
+    passes = math.ceil(size * phase.reward_steps / count)
+    rows = torch.cat([torch.randperm(count, generator=draw) for _ in range(passes)])
+    return list(rows[: size * phase.reward_steps].split(size))

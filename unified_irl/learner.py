@@ -1,0 +1,190 @@
+"""Algorithm 1: let the policy climb the reward a little; then raise the reward of what people did over what the policy
+did, and of what they preferred over what they did not. Where the reward is implicit the two steps are one."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import torch
+
+from unified_irl import feed
+from unified_irl.batch import Batch
+from unified_irl.contracts import Domain, LossFunction, Metrics, Policy, Reward, RewardFunction, Sampler, State
+from unified_irl.errors import UserError
+from unified_irl.feedback import Demonstrations, Preferences
+from unified_irl.implicit import ImplicitReward
+from unified_irl.joint import joint_loss
+from unified_irl.methods import WATCHED, Method, Phase, Reference
+from unified_irl.plateau import Plateau
+from unified_irl.trajectories import Trajectories
+
+
+class Learner:
+    """One method at work in one domain: call `round()` until `finished`; between rounds its state can be saved."""
+
+    def __init__(self, domain: Domain, method: Method, seed: int) -> None:
+        self.domain, self.method, self.seed = domain, method, seed
+        self.demonstrations, self.preferences, self.set_aside = _data(domain, method, seed)
+        parts = domain.build(method)
+        self.policy, self.reward = parts.policy, parts.reward
+        self.references: dict[Reference, Sampler] = {"start": parts.reference, "previous": parts.reference}
+        self.own: deque[Trajectories] = deque()
+        self.plateau = Plateau()
+        self.stage = self.round_of_stage = self.num_rounds = 0
+
+    @property
+    def phase(self) -> Phase:
+        return self.method.stages[self.stage]
+
+    @property
+    def finished(self) -> bool:
+        return self.stage == len(self.method.stages)
+
+    @property
+    def learnt_reward(self) -> RewardFunction | None:
+        """The reward as learnt so far: explicit, or implicit against the start."""
+        return self.reward_against("start")
+
+    def reward_against(self, reference: Reference) -> RewardFunction | None:
+        """The reward that a term looks at; only an implicit one depends on a reference."""
+        if self.method.reward == "implicit":
+            return ImplicitReward(self.policy, self.references[reference], self.method.beta)
+        return self.reward
+
+    def round(self) -> Metrics:
+        """One round of the current phase."""
+        phase = self.phase
+        if self.round_of_stage % phase.refresh_every == 0 and "previous" in phase.references:
+            self.references["previous"] = self.policy.frozen()
+        shown = self._shown(phase)
+        metrics, own = self._act(phase, shown)
+        metrics |= self._learn(phase, shown, own)
+        self._advance(phase, metrics)
+        return metrics
+
+    def _shown(self, phase: Phase) -> Trajectories | None:
+        if self.demonstrations is None or not phase.learns_demonstrations:
+            return None
+        return feed.prompts(self.demonstrations, phase, self.seed, self.stage, self.round_of_stage)
+
+    def _act(self, phase: Phase, shown: Trajectories | None) -> tuple[Metrics, Trajectories | None]:
+        """The policy climbs the explicit reward, or just acts; either way what it did is at hand."""
+        if not phase.policy_updates and not phase.needs_own_samples:
+            return {}, None
+        contexts = feed.contexts(self.domain.contexts, shown, phase, self.seed, self.stage, self.round_of_stage)
+        draw = feed.stream(self.seed, "own", self.stage, self.round_of_stage)
+        if not phase.policy_updates:
+            return {}, self.policy.sample(contexts, draw)
+        assert self.reward is not None
+        return self.policy.improve(
+            self.reward,
+            self.references["start"],
+            self.method.beta,
+            self.method.gamma,
+            contexts,
+            phase.policy_updates,
+            draw,
+        )
+
+    def _learn(self, phase: Phase, shown: Trajectories | None, own: Trajectories | None) -> Metrics:
+        """Descend the joint loss on this round's demonstrations, own samples and comparisons."""
+        if not phase.learns_demonstrations and not phase.learns_preferences:
+            return {}
+        clock = (self.seed, self.stage, self.round_of_stage)
+        if shown is not None and own is not None and phase.needs_own_samples:
+            self.own.append(own)
+            while len(self.own) > phase.own_memory:
+                self.own.popleft()
+            shown, own = feed.aligned(shown, Trajectories.cat(self.own) if len(self.own) > 1 else own, *clock)
+        else:
+            own = None
+        compared = self.preferences if phase.learns_preferences else None
+        loss = self._loss(phase)
+        metrics: dict[str, torch.Tensor] = {}
+        for batch in feed.batches(shown, own, compared, phase, *clock):
+            metrics = self._learning(phase).descend(loss, batch, batch.normaliser())
+        if self.set_aside is not None and phase.until == "held-out preferences":
+            aside = Batch(preferences=self.set_aside)
+            with torch.no_grad():
+                metrics["held_out_preference_loss"] = loss(aside, aside.normaliser())[1]["preference_loss"]
+        return {name: float(value) for name, value in metrics.items()}
+
+    def _loss(self, phase: Phase) -> LossFunction:
+        return joint_loss(
+            self.method,
+            phase,
+            log_prob=self.policy.log_prob,
+            demonstration_reward=self.reward_against(phase.demonstration_reference),
+            preference_reward=self.reward_against(phase.preference_reference),
+        )
+
+    def _learning(self, phase: Phase) -> Policy | Reward:
+        """What the phase's losses move."""
+        return self.policy if self.reward is None or phase.clones else self.reward
+
+    def _advance(self, phase: Phase, metrics: Metrics) -> None:
+        """Count the round; leave the phase after its last one, or when what it waits for has stopped falling."""
+        self.round_of_stage += 1
+        self.num_rounds += 1
+        over = self.round_of_stage >= phase.rounds
+        if phase.until in WATCHED:
+            learning = self._learning(phase) if phase.reward_steps else None
+            self.plateau.saw(metrics[WATCHED[phase.until]], phase.tolerance, learning)
+            over = over or self.plateau.rounds_since >= phase.patience
+            if over and learning is not None and self.plateau.best:
+                learning.load_state_dict(self.plateau.best)
+        if over:
+            self._leave(phase)
+
+    def _leave(self, phase: Phase) -> None:
+        """The last word of a phase is the policy's: it climbs the reward as the last descent left it."""
+        if phase.policy_updates and phase.reward_steps:
+            self._act(phase, self._shown(phase))
+        self.stage, self.round_of_stage = self.stage + 1, 0
+        self.plateau = Plateau()
+        self.own.clear()
+        if self.stage == 1 and self.method.init == "clone":
+            self.references["start"] = self.policy.frozen()
+
+    def state_dict(self) -> State:
+        """All that the next round depends on, besides the data, the method and the seed."""
+        return {
+            "policy": self.policy.state_dict(),
+            "reward": None if self.reward is None else self.reward.state_dict(),
+            "references": {name: reference.state_dict() for name, reference in self.references.items()},
+            "own": [own.state_dict() for own in self.own],
+            "plateau": self.plateau.state_dict(),
+            "counters": {"stage": self.stage, "round_of_stage": self.round_of_stage, "num_rounds": self.num_rounds},
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.policy.load_state_dict(state["policy"])
+        if self.reward is not None:
+            self.reward.load_state_dict(state["reward"])
+        for name in self.references:
+            self.references[name] = self.policy.frozen()
+            self.references[name].load_state_dict(state["references"][name])
+        self.own = deque(Trajectories(**own) for own in state["own"])
+        self.plateau.load_state_dict(state["plateau"])
+        self.stage, self.round_of_stage = state["counters"]["stage"], state["counters"]["round_of_stage"]
+        self.num_rounds = state["counters"]["num_rounds"]
+
+
+def _data(
+    domain: Domain, method: Method, seed: int
+) -> tuple[Demonstrations | None, Preferences | None, Preferences | None]:
+    """What the method learns from, and the comparisons it sets aside. Data it gives no weight to are never touched."""
+    for kind, uses, data in (
+        ("demonstrations", method.uses_demonstrations, domain.demonstrations),
+        ("preferences", method.uses_preferences, domain.preferences),
+    ):
+        if uses and (data is None or len(data) == 0):
+            raise UserError(
+                f"Method '{method.name}' learns from {kind}, but the task holds none; "
+                f"give it some, or choose a method that does without (see the table of methods)."
+            )
+    demonstrations = domain.demonstrations if method.uses_demonstrations else None
+    preferences = domain.preferences if method.uses_preferences else None
+    if preferences is None or not any(phase.until == "held-out preferences" for phase in method.stages):
+        return demonstrations, preferences, None
+    return demonstrations, *feed.held_out(preferences, method.held_out, seed)

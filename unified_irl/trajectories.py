@@ -1,0 +1,178 @@
+"""Padded batches of behaviours and the contexts they start from.
+
+A behaviour is an episode, or a completion of a prompt. The core reads the fields below and never looks into `data`:
+what a step is made of (nodes, joint angles, tokens) is the domain's business.
+
+Shape legend: B behaviours, T padded steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unified_irl.errors import UserError
+
+Index = Tensor | slice
+PER_BEHAVIOUR = ("context_id", "weight", "start_step", "terminated", "truncated")
+PER_STEP = ("mask", "rewarded", "behaviour_log_prob")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contexts:
+    """Where behaviours start: prompts, start states, start/goal pairs."""
+
+    ids: Tensor
+    """long[B]: which context of the domain each one is."""
+    data: dict[str, Tensor]
+    """Each [B, ...]: what the domain's sampler needs to begin."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: Index) -> Contexts:
+        return Contexts(ids=self.ids[index], data={name: value[index] for name, value in self.data.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trajectories:
+    """A padded batch of behaviours. Padding holds zeros and False, never NaN."""
+
+    data: dict[str, Tensor]
+    """Each [B, T, ...]: what happened, in the domain's own terms."""
+    mask: Tensor
+    """bool[B, T]: the policy chose here; only these steps carry log-probability."""
+    rewarded: Tensor
+    """bool[B, T]: reward counts here. Absorbing steps are rewarded but not chosen."""
+    context_id: Tensor
+    """long[B]: the context each behaviour answers; groups behaviours and pairs demonstrations with own samples."""
+    weight: Tensor
+    """float[B]: how much each behaviour counts; enumerated behaviours carry their probability here."""
+    behaviour_log_prob: Tensor
+    """float[B, T]: log-probability under the policy that made the step, zero where nobody knows."""
+    start_step: Tensor
+    """long[B]: the time of the first step within its episode; zero unless this is a segment."""
+    terminated: Tensor
+    """bool[B]: the world ended the behaviour."""
+    truncated: Tensor
+    """bool[B]: a time limit ended it; the state after it still has a value."""
+
+    def __len__(self) -> int:
+        return len(self.context_id)
+
+    @property
+    def num_steps(self) -> int:
+        """T, the padded length."""
+        return self.mask.shape[1]
+
+    def __getitem__(self, index: Index) -> Trajectories:
+        return self._map(lambda value: value[index])
+
+    def to(self, device: torch.device | str) -> Trajectories:
+        return self._map(lambda value: value.to(device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its fields, for a checkpoint or a file; `Trajectories(**state)` is the way back."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def _map(self, function: Any) -> Trajectories:
+        return Trajectories(
+            data={name: function(value) for name, value in self.data.items()},
+            **{name: function(getattr(self, name)) for name in PER_STEP + PER_BEHAVIOUR},
+        )
+
+    def discount(self, gamma: float) -> Tensor:
+        """float[B, T]: γ^t on rewarded steps, zero elsewhere; t counts rewarded steps from the behaviour's own first."""
+        rewarded = self.rewarded.to(self.weight.dtype)
+        if gamma == 1.0:
+            return rewarded
+        return rewarded * gamma ** (rewarded.cumsum(1) - 1.0).clamp(min=0.0)
+
+    def padded(self, num_steps: int) -> Trajectories:
+        """The same behaviours with T grown to `num_steps`."""
+        extra = num_steps - self.num_steps
+        if extra == 0:
+            return self
+        assert extra > 0, f"cannot pad {self.num_steps} steps to {num_steps}"
+
+        def grow(value: Tensor) -> Tensor:
+            return torch.cat([value, value.new_zeros(len(self), extra, *value.shape[2:])], dim=1)
+
+        return replace(
+            self,
+            data={name: grow(value) for name, value in self.data.items()},
+            **{name: grow(getattr(self, name)) for name in PER_STEP},
+        )
+
+    def segment(self, start: Tensor, num_steps: int) -> Trajectories:
+        """The window of `num_steps` steps that begins at start[B] in each behaviour (beyond its end: padding).
+
+        A segment that does not reach its behaviour's last step neither terminates nor is cut by a time limit.
+        """
+        position = start[:, None] + torch.arange(num_steps, device=start.device)
+        inside = position < self.num_steps
+        position = position.clamp(max=self.num_steps - 1)
+
+        def window(value: Tensor) -> Tensor:
+            extra = (1,) * (value.dim() - 2)
+            picked = value.gather(1, position.view(*position.shape, *extra).expand(-1, -1, *value.shape[2:]))
+            return picked * inside.view(*inside.shape, *extra).to(picked.dtype)
+
+        reaches_end = start + num_steps >= self.rewarded.sum(1)
+        return replace(
+            self,
+            data={name: window(value) for name, value in self.data.items()},
+            **{name: window(getattr(self, name)) for name in PER_STEP},
+            start_step=self.start_step + start,
+            terminated=self.terminated & reaches_end,
+            truncated=self.truncated & reaches_end,
+        )
+
+    @staticmethod
+    def cat(parts: Sequence[Trajectories]) -> Trajectories:
+        """One batch of all behaviours, padded to the longest."""
+        longest = max(part.num_steps for part in parts)
+        grown = [part.padded(longest) for part in parts]
+        return Trajectories(
+            data={name: torch.cat([part.data[name] for part in grown]) for name in grown[0].data},
+            **{name: torch.cat([getattr(part, name) for part in grown]) for name in PER_STEP + PER_BEHAVIOUR},
+        )
+
+    def validated(self, what: str) -> Trajectories:
+        """Itself, or a UserError that says which field of `what` is wrong and how."""
+        if self.mask.dim() != 2:
+            raise UserError(f"{what}: 'mask' has shape {list(self.mask.shape)}; expected [behaviours, steps].")
+        shape = self.mask.shape
+        for name, value in {**self.data, **{name: getattr(self, name) for name in PER_STEP}}.items():
+            if value.shape[:2] != shape:
+                raise UserError(
+                    f"{what}: '{name}' has shape {list(value.shape)}; expected [{shape[0]}, {shape[1]}, ...] like 'mask'."
+                )
+        for name in PER_BEHAVIOUR:
+            if getattr(self, name).shape != shape[:1]:
+                raise UserError(
+                    f"{what}: '{name}' has shape {list(getattr(self, name).shape)}; expected [{shape[0]}], "
+                    "one entry per behaviour."
+                )
+        if shape[0] == 0 or not bool(self.rewarded.any(1).all()):
+            empty = "it holds no behaviour" if shape[0] == 0 else "a behaviour in it has no step"
+            raise UserError(f"{what}: {empty}; expected at least one behaviour of at least one step.")
+        if bool((self.mask & ~self.rewarded).any()):
+            raise UserError(
+                f"{what}: a step is chosen ('mask') but not 'rewarded'; every chosen step must be rewarded."
+            )
+        for name, value in {**self.data, "weight": self.weight, "behaviour_log_prob": self.behaviour_log_prob}.items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                bad = int((~value.isfinite()).flatten(1 if value.dim() > 1 else 0).any(-1).sum())
+                raise UserError(
+                    f"{what}: '{name}' holds NaN or infinite numbers in {bad} behaviours; remove or repair them."
+                )
+        if bool((self.weight < 0).any()):
+            raise UserError(
+                f"{what}: 'weight' holds negative numbers; weights say how much a behaviour counts, 0 or more."
+            )
+        return self
