@@ -1,4 +1,4 @@
-"""A run directory is never overwritten, never shared, and its metrics are whole rows whatever happened to the writer."""
+"""A run directory is never overwritten, never shared, and its metrics are whole rows whatever befell the writer."""
 
 from __future__ import annotations
 
