@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class LabellerConfig:
     """Who compares."""
 
-    rationality: float = 10.0
+    rationality: float = 5.0
     """Inverse temperature of the Bradley-Terry choice between two true returns; inf always picks the better one."""
     myopia: float = 1.0
     """Discount per step counted back from the end: below 1, what came last weighs more."""

@@ -114,4 +114,4 @@ def _orders(count: int, phase: Phase, seed: int, what: str, stage: int, round_: 
     draw = stream(seed, what, stage, round_)
     passes = math.ceil(size * phase.reward_steps / count)
     rows = torch.cat([torch.randperm(count, generator=draw) for _ in range(passes)])
-    return list(rows[: size * phase.reward_steps].split(size))
+    return [rows[begin : begin + size] for begin in range(0, size * phase.reward_steps, size)]

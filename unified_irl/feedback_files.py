@@ -55,7 +55,8 @@ def load_preferences(path: str | Path) -> Preferences:
 def _flattened(prefix: str, trajectories: Trajectories) -> dict[str, Tensor]:
     state = trajectories.state_dict()
     data = {f"data.{name}": value for name, value in state.pop("data").items()}
-    return {f"{prefix}.{name}": value.contiguous() for name, value in {**state, **data}.items()}
+    # Cloned: fields may share memory (every step both chosen and rewarded), which the format refuses to hold.
+    return {f"{prefix}.{name}": value.clone().contiguous() for name, value in {**state, **data}.items()}
 
 
 def _unflattened(tensors: dict[str, Tensor], prefix: str, path: str | Path) -> Trajectories:

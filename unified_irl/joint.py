@@ -22,6 +22,7 @@ class Term:
     reward: RewardFunction
     gamma: float
     beta: float
+    sharpness: float
     regularisation: Regularisation
 
     def returns(self, trajectories: Trajectories) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,6 +75,7 @@ def bradley_terry_term(term: Term, batch: Batch, normaliser: Normaliser) -> Loss
         weight_B,
         normaliser.preferences,
         term.regularisation.label_smoothing,
+        term.sharpness,
     )
     if term.regularisation.centring:
         extra, more = objectives.centring(first_B, second_B, weight_B, normaliser.preferences)
@@ -129,7 +131,13 @@ def joint_loss(
 
     def term(reward: RewardFunction | None) -> Term:
         assert reward is not None, f"phase '{phase.name}' looks at a reward that method '{method.name}' does not have"
-        return Term(reward=reward, gamma=method.gamma, beta=method.beta, regularisation=method.regularisation)
+        return Term(
+            reward=reward,
+            gamma=method.gamma,
+            beta=method.beta,
+            sharpness=phase.preference_sharpness,
+            regularisation=method.regularisation,
+        )
 
     weighted: list[tuple[float, TermFunction, Term]] = []
     if phase.learns_demonstrations:

@@ -41,6 +41,11 @@ class Learner:
         return self.stage == len(self.method.stages)
 
     @property
+    def most_rounds(self) -> int:
+        """How many rounds there will be at most, those already over included."""
+        return self.num_rounds - self.round_of_stage + sum(phase.rounds for phase in self.method.stages[self.stage :])
+
+    @property
     def learnt_reward(self) -> RewardFunction | None:
         """The reward as learnt so far: explicit, or implicit against the start."""
         return self.reward_against("start")

@@ -41,6 +41,8 @@ class Phase:
     """w_p, the weight of the preference term; 0 leaves the term and its data out entirely."""
     preference_reference: Reference = "start"
     """What an implicit reward is measured from in the preference term."""
+    preference_sharpness: float = 1.0
+    """κ in σ(κ ΔR): how sharply labellers are taken to choose between two returns, in units of the reward."""
     refresh_every: int = 1
     """Rounds after which 'previous' becomes the current policy again."""
     prompts: float = 1.0
@@ -71,6 +73,10 @@ class Phase:
         for name in ("demonstration_weight", "preference_weight", "reward_steps", "policy_updates", "batch_size",
                      "practice", "tolerance"):  # fmt: skip
             _at_least(f"phase '{self.name}': {name}", getattr(self, name), 0)
+        if not self.preference_sharpness > 0:
+            raise UserError(
+                f"phase '{self.name}': preference_sharpness is {self.preference_sharpness}; expected above 0."
+            )
         if not 0.0 < self.prompts <= 1.0:
             raise UserError(f"phase '{self.name}': prompts is {self.prompts}; expected a share above 0 and at most 1.")
         if not self.learns_demonstrations and not self.learns_preferences and self.policy_updates == 0:

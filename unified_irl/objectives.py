@@ -77,15 +77,18 @@ def bradley_terry(
     weight_B: Tensor,
     normaliser: Tensor,
     smoothing: float = 0.0,
+    sharpness: float = 1.0,
 ) -> Loss:
-    """−E[p log σ(Δ − m) + (1 − p) log σ(−Δ − m)],  Δ = R(first) − R(second), p the smoothed label, m the margin.
+    """−E[p log σ(κ(Δ − m)) + (1 − p) log σ(κ(−Δ − m))],  Δ = R(first) − R(second), p the smoothed label, m the margin.
 
     A label of ½ is a tie: its loss is least at Δ = 0. Smoothing ε replaces p by (1 − ε)p + ε(1 − p), the likelihood of
-    a labeller who slips with probability ε. With R = β log π/π_ref this is DPO. A tie counts ½ in the accuracy.
+    a labeller who slips with probability ε; κ is how sharply labellers are taken to choose. With R = β log π/π_ref this is DPO. A tie counts ½ in the accuracy.
     """
     delta_B = first_B - second_B
     target_B = label_B * (1.0 - 2.0 * smoothing) + smoothing
-    likelihood_B = target_B * F.logsigmoid(delta_B - margin_B) + (1.0 - target_B) * F.logsigmoid(-delta_B - margin_B)
+    for_first_B = F.logsigmoid(sharpness * (delta_B - margin_B))
+    for_second_B = F.logsigmoid(sharpness * (-delta_B - margin_B))
+    likelihood_B = target_B * for_first_B + (1.0 - target_B) * for_second_B
     loss = -(weight_B * likelihood_B).sum() / normaliser
     with torch.no_grad():
         sign_B = label_B.sub(0.5).sign()

@@ -1,0 +1,63 @@
+"""The command line. Each verb is a file of this folder with the same name; this one only finds it.
+
+Nothing heavy is imported before a verb needs it, so that help appears at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from unified_irl.errors import UserError, unknown_name
+
+VERBS: dict[str, str] = {
+    "methods": "the table of methods",
+    "tasks": "the table of tasks",
+    "train": "train TASK METHOD [flags]: learn, in a run directory",
+    "resume": "resume RUN: go on with a run where it was killed",
+    "evaluate": "evaluate RUN: examine what a run has learnt",
+    "collect": "collect TASK DIRECTORY: write a task's demonstrations and preferences to files",
+    "compare": "compare methods × tasks × seeds, with intervals",
+    "science": "science NAME: the claims of the theory, measured in the exact world",
+    "bench": "bench NAME: speed, as ratios to what the arithmetic needs",
+    "demo": "a comparison of a minute, with plots",
+    "doctor": "is everything in place? versions, devices, names, caches, one tiny run",
+}
+
+
+def usage() -> str:
+    width = max(map(len, VERBS))
+    rows = "\n".join(f"  {verb:{width}}  {what}" for verb, what in VERBS.items())
+    return (
+        "usage: unified-irl VERB [arguments]\n\n"
+        "Learn rewards and policies from what people do and what they prefer.\n\n"
+        f"{rows}\n\nEach verb explains itself: unified-irl VERB --help"
+    )
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of one command."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        raise unknown_name("verb", verb, VERBS)
+    code: int | None = importlib.import_module(f"experiments.verbs.{verb}").main(rest)
+    return code or 0
+
+
+def main() -> None:
+    """The console script: a person's mistake is one sentence and exit code 2, not a traceback."""
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; `resume` or the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""What a comparison compares. No tensor library here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unified_irl.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """What is compared."""
+
+    tasks: tuple[str, ...] = ("walks",)
+    """The tasks."""
+    methods: tuple[str, ...] = ("bc", "dpo", "ml-irl", "rlhf", "direct-aihf", "aihf")
+    """The methods; the last one is the one that the others are paired against."""
+    seeds: int = 5
+    """Seeds per cell, 0, 1, 2, …; every method sees the same data under the same seed."""
+    workers: int = 2
+    """Cells computed at the same time."""
+    set: tuple[str, ...] = ()
+    """Settings changed in every cell, as KEY=VALUE with the flags of `train`: task.num-demonstrations=16."""
+    out: str = "runs/compare"
+    """Where the cells, the tables and the plots go. The same command again goes on with what is missing."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.workers < 1:
+            raise UserError(f"seeds is {self.seeds} and workers {self.workers}; expected 1 or more of each.")
+        if not self.tasks or not self.methods:
+            raise UserError("name at least one task and one method to compare.")

@@ -1,0 +1,67 @@
+"""The tasks by name, each with its config, its defaults for every method, and how its domain is built.
+
+No tensor library here: domains are imported when they are built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from envs.walks.config import WalksConfig
+from unified_irl.descent_config import DescentConfig
+from unified_irl.errors import unknown_name
+from unified_irl.methods import Method
+
+if TYPE_CHECKING:
+    from unified_irl.contracts import Domain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One row of the table of tasks."""
+
+    summary: str
+    config: type
+    """The frozen dataclass of its settings; called without arguments it gives the defaults."""
+    tuned: Callable[[Method], Method]
+    """The row with the step sizes and lengths that suit this task."""
+    build: Callable[[Any, int], Domain]
+    """From settings and a seed to a domain."""
+
+
+def _walks_domain(config: WalksConfig, seed: int) -> Domain:
+    from envs.walks.domain import WalksDomain
+
+    return WalksDomain(config, seed)
+
+
+def _walks_tuned(row: Method) -> Method:
+    """A free table needs larger steps than a network: every number is learnt from the few steps that touch it.
+
+    The labeller is taken to be as sharp as the default one is.
+    """
+    sharpness = WalksConfig().labeller.rationality
+    return replace(
+        row.with_phases(preference_sharpness=sharpness),
+        policy_descent=DescentConfig(learning_rate=0.05),
+        reward_descent=DescentConfig(learning_rate=0.02),
+    )
+
+
+TASKS: dict[str, Task] = {
+    "walks": Task(
+        summary="walks on a small graph to a goal past tolls; every answer is known exactly",
+        config=WalksConfig,
+        tuned=_walks_tuned,
+        build=_walks_domain,
+    ),
+}
+
+
+def task(name: str) -> Task:
+    """The task of that name, or an error that suggests the nearest."""
+    if name not in TASKS:
+        raise unknown_name("task", name, TASKS)
+    return TASKS[name]

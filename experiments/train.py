@@ -1,0 +1,137 @@
+"""Training: from a task and a method to a finished run directory, and back from a run directory to what was learnt."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from experiments.tasks import task
+from unified_irl.errors import UserError
+from unified_irl.methods import Method, method
+from unified_irl.run_config import RunConfig
+from unified_irl.tracking import TrackingConfig
+
+if TYPE_CHECKING:
+    from unified_irl.learner import Learner
+
+TaskConfig = TypeVar("TaskConfig")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Generic[TaskConfig]):
+    """Everything that decides what a run computes, and how it is kept."""
+
+    task: TaskConfig
+    """The world, its demonstrators and its labeller."""
+    method: Method
+    """The row of the method table."""
+    seed: int = 0
+    """Seed of the data, of what is learnt, and of every draw on the way."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """Examinations and checkpoints."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Where progress is shown."""
+
+
+def default_config(task_name: str, method_name: str) -> TrainConfig[Any]:
+    """The settings that the command line starts from."""
+    row = task(task_name)
+    return TrainConfig(task=row.config(), method=row.tuned(method(method_name)))
+
+
+def with_flags(task_name: str, config: TrainConfig[Any], arguments: list[str], prog: str) -> TrainConfig[Any]:
+    """The same settings, changed by flags as `train` takes them."""
+    from experiments.command import flags
+
+    changed: TrainConfig[Any] = flags(TrainConfig[task(task_name).config], arguments, prog, config)  # type: ignore[misc]
+    return changed
+
+
+def config_to_json(task_name: str, config: TrainConfig[Any]) -> dict[str, Any]:
+    from unified_irl.serialise import to_json
+
+    parts = {name: getattr(config, name) for name in ("task", "method", "run", "tracking")}
+    return {"task_name": task_name, "seed": config.seed, **{name: to_json(part) for name, part in parts.items()}}
+
+
+def config_from_json(data: dict[str, Any], where: str) -> tuple[str, TrainConfig[Any]]:
+    from unified_irl.serialise import from_json
+
+    for key in ("task_name", "seed", "task", "method", "run", "tracking"):
+        if key not in data:
+            raise UserError(f"{where}: '{key}' is missing; expected the config of a run as `train` writes it.")
+    config: TrainConfig[Any] = TrainConfig(
+        task=from_json(task(data["task_name"]).config, data["task"], f"{where}, task"),
+        method=from_json(Method, data["method"], f"{where}, method"),
+        seed=int(data["seed"]),
+        run=from_json(RunConfig, data["run"], f"{where}, run"),
+        tracking=from_json(TrackingConfig, data["tracking"], f"{where}, tracking"),
+    )
+    return data["task_name"], config
+
+
+def build_learner(task_name: str, config: TrainConfig[Any]) -> Learner:
+    import torch
+
+    from unified_irl.learner import Learner
+
+    torch.set_num_threads(config.run.threads)
+    return Learner(task(task_name).build(config.task, config.seed), config.method, config.seed)
+
+
+def train(task_name: str, config: TrainConfig[Any], path: Path, command: list[str]) -> dict[str, Any]:
+    """A new run in a new directory."""
+    from unified_irl import run
+    from unified_irl.rundir import RunDirectory
+
+    learner = build_learner(task_name, config)
+    with RunDirectory.create(path, config_to_json(task_name, config), command) as directory:
+        return run.train(learner, directory, config.run, config.tracking)
+
+
+def resume(path: Path) -> dict[str, Any]:
+    """Go on with a run where its newest checkpoint left it; a finished run just gives its result."""
+    from unified_irl import run
+    from unified_irl.rundir import RunDirectory
+    from unified_irl.serialise import read_json
+
+    with RunDirectory.open(path) as directory:
+        if directory.is_finished:
+            result: dict[str, Any] = read_json(directory.path / "result.json")
+            return result
+        task_name, config = config_from_json(
+            read_json(directory.path / "config.json"), str(directory.path / "config.json")
+        )
+        return run.train(build_learner(task_name, config), directory, config.run, config.tracking)
+
+
+def run_cell(config: dict[str, Any], path: Path) -> None:
+    """A run as one cell of a matrix: begun, or gone on with where it stopped."""
+    if (path / "config.json").exists():
+        resume(path)
+    else:
+        train(*config_from_json(config, str(path)), path, ["cell", str(path)])
+
+
+def run_lean_cell(config: dict[str, Any], path: Path) -> None:
+    """The same for matrices of thousands: once it has its result, its checkpoints go."""
+    run_cell(config, path)
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+
+
+def load(path: Path, which: str = "latest") -> tuple[str, TrainConfig[Any], Learner]:
+    """What a run had learnt at its newest or its best checkpoint."""
+    from unified_irl import checkpoint
+    from unified_irl.serialise import read_json
+
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path} holds no run (no config.json in it); give the directory that `train` wrote.")
+    task_name, config = config_from_json(read_json(path / "config.json"), str(path / "config.json"))
+    chosen = (checkpoint.best if which == "best" else checkpoint.latest)(path / "checkpoints")
+    if chosen is None:
+        raise UserError(f"{path} holds no {which} checkpoint yet; `resume {path}` goes on with the run.")
+    learner = build_learner(task_name, config)
+    learner.load_state_dict(checkpoint.load(chosen)["learner"])
+    return task_name, config, learner

@@ -1,0 +1,13 @@
+"""compare: methods × tasks × seeds, with intervals."""
+
+from __future__ import annotations
+
+from experiments import command
+from experiments.compare_config import CompareConfig
+
+
+def main(arguments: list[str]) -> None:
+    config = command.flags(CompareConfig, arguments, "compare")
+    from experiments.compare import compare, finish
+
+    finish(config, compare(config, command.typed()))

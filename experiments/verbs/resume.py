@@ -1,0 +1,16 @@
+"""resume RUN: go on with a run where it was killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments import command
+
+
+def main(arguments: list[str]) -> None:
+    (run,), rest = command.split_words(arguments, ("run",), "resume")
+    command.refuse(rest, "resume RUN")
+    from experiments.show import show_result
+    from experiments.train import resume
+
+    show_result(run, resume(Path(run)), Path(run))

@@ -1,0 +1,36 @@
+"""train TASK METHOD [flags]: learn, in a run directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Generic
+
+from experiments import command
+from experiments.tasks import task
+from experiments.train import TaskConfig, TrainConfig, default_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags(TrainConfig[TaskConfig], Generic[TaskConfig]):
+    """A run's settings, and where it goes."""
+
+    out: str = ""
+    """The run directory; by default runs/TASK-METHOD-SEED."""
+
+
+def main(arguments: list[str]) -> None:
+    (task_name, method_name), rest = command.split_words(arguments, ("task", "method"), "train")
+    default = default_config(task_name, method_name)
+    config: Flags[Any] = command.flags(
+        Flags[task(task_name).config],  # type: ignore[misc]
+        rest,
+        f"train {task_name} {method_name}",
+        Flags(**{field.name: getattr(default, field.name) for field in fields(default)}),
+    )
+    from experiments.show import show_result
+    from experiments.train import train
+
+    path = Path(config.out or f"runs/{task_name}-{method_name}-{config.seed}")
+    result = train(task_name, config, path, command.typed())
+    show_result(f"{task_name} {method_name}, seed {config.seed}", result, path)

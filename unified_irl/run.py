@@ -1,0 +1,106 @@
+"""A run: the learner's rounds, examined, written down and saved, so that a kill at any moment costs little.
+
+Everything that a round depends on is in the checkpoint, and the metrics file is cut back to the checkpoint on resume;
+so a run that was killed and resumed ends with the same files as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unified_irl import checkpoint
+from unified_irl.contracts import Metrics
+from unified_irl.errors import Diverged
+from unified_irl.learner import Learner
+from unified_irl.run_config import RunConfig
+from unified_irl.rundir import RunDirectory
+from unified_irl.tracking import Tracker, TrackingConfig
+
+
+@dataclass
+class Progress:
+    """What a run remembers beside its learner."""
+
+    best_score: float = -math.inf
+    best_round: int = 0
+    last_score: float = math.nan
+    seconds: float = 0.0
+    """Wall-clock time spent in all sessions of the run."""
+
+    def saw(self, scores: Metrics, round_: int) -> bool:
+        """Take note of an examination, if there was one; whether it is the best so far."""
+        if not scores:
+            return False
+        self.last_score = scores["score"]
+        if not self.last_score > self.best_score:
+            return False
+        self.best_score, self.best_round = self.last_score, round_
+        return True
+
+
+def train(learner: Learner, directory: RunDirectory, config: RunConfig, tracking: TrackingConfig) -> dict[str, Any]:
+    """Run the learner to its end, from the last checkpoint if there is one, and return the result as stored."""
+    progress = restore(learner, directory)
+    began = time.monotonic() - progress.seconds
+    scores: Metrics = {}
+    with Tracker(tracking, directory, first_step=learner.num_rounds + 1) as tracker:
+        while not learner.finished:
+            metrics, scores = _round(learner, config)
+            tracker.log(metrics | {f"eval/{name}": value for name, value in scores.items()}, learner.num_rounds)
+            is_best = progress.saw(scores, learner.num_rounds)
+            known = {"score": progress.last_score} if math.isfinite(progress.last_score) else {}
+            tracker.progress(learner.num_rounds, learner.most_rounds, known | metrics)
+            if is_best or learner.finished or learner.num_rounds % config.checkpoint_every == 0:
+                progress.seconds = time.monotonic() - began
+                save(learner, directory, progress, keep=config.keep, is_best=is_best)
+    result = {
+        "final": scores or evaluate(learner),
+        "best": {"score": progress.best_score, "round": progress.best_round},
+        "rounds": learner.num_rounds,
+        "seconds": progress.seconds,
+    }
+    directory.write_result(result)
+    return result
+
+
+def _round(learner: Learner, config: RunConfig) -> tuple[Metrics, Metrics]:
+    """One round's metrics and, where it is due, its scores; a run whose numbers went wrong ends here, unsaved."""
+    stage, phase = learner.stage, learner.phase.name
+    metrics = {"stage": stage, **learner.round()}
+    due = learner.finished or (config.evaluate_every and learner.num_rounds % config.evaluate_every == 0)
+    for name, value in metrics.items():
+        if not math.isfinite(value) or (name == "loss" and abs(value) > config.explodes_above):
+            raise Diverged(
+                f"Round {learner.num_rounds} (phase '{phase}'): {name} is {value:g}. The run stops here; its checkpoints "
+                "hold the rounds before. Try a smaller learning rate, a larger beta, max_grad_norm or a regulariser."
+            )
+    return metrics, evaluate(learner) if due else {}
+
+
+def evaluate(learner: Learner) -> Metrics:
+    """The domain's examination of what the learner has."""
+    return learner.domain.evaluate(learner.policy, learner.learnt_reward)
+
+
+def save(learner: Learner, directory: RunDirectory, progress: Progress, *, keep: int, is_best: bool) -> None:
+    state = {
+        "learner": learner.state_dict(),
+        "progress": asdict(progress),
+        "metrics_offset": directory.metrics_offset(),
+    }
+    checkpoint.save(directory.checkpoints, state, learner.num_rounds, keep=keep, is_best=is_best)
+
+
+def restore(learner: Learner, directory: RunDirectory) -> Progress:
+    """Put the learner where the newest checkpoint left it, and forget what was written down since."""
+    newest = checkpoint.latest(directory.checkpoints)
+    if newest is None:
+        directory.truncate_metrics(0)
+        return Progress()
+    state = checkpoint.load(newest)
+    learner.load_state_dict(state["learner"])
+    directory.truncate_metrics(state["metrics_offset"])
+    return Progress(**state["progress"])
