@@ -151,10 +151,8 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> None:
     out = Path(config.out)
     lines = summary(record)
     write_json(out / "results.json", record)
-    origin = f"
-`{record['command']}`; {origin_of(record['environment'])}; {config.seeds} seeds.
-"
-    write_text(out / "table.md", markdown(HEADINGS, lines) + origin)
+    origin = f"`{record['command']}`; {origin_of(record['environment'])}; {config.seeds} seeds."
+    write_text(out / "table.md", f"{markdown(HEADINGS, lines)}\n{origin}\n")
     table(f"{config.seeds} seeds, means with 95 % intervals; differences are paired, against {config.methods[-1]}",
           HEADINGS, lines, numbers_from=2)  # fmt: skip
     for sentence in failures(record):

@@ -38,14 +38,14 @@ def _walks_domain(config: WalksConfig, seed: int) -> Domain:
 
 
 def _walks_tuned(row: Method) -> Method:
-    """A free table needs larger steps than a network: every number is learnt from the few steps that touch it.
+    """A free table, the policy where there is a reward beside it, needs larger steps than a network.
 
     The labeller is taken to be as sharp as the default one is.
     """
     sharpness = WalksConfig().labeller.rationality
     return replace(
         row.with_phases(preference_sharpness=sharpness),
-        policy_descent=DescentConfig(learning_rate=0.05),
+        policy_descent=DescentConfig(learning_rate=0.05 if row.reward == "explicit" else 0.02),
         reward_descent=DescentConfig(learning_rate=0.02),
     )
 

@@ -44,7 +44,7 @@ class Progress:
 def train(learner: Learner, directory: RunDirectory, config: RunConfig, tracking: TrackingConfig) -> dict[str, Any]:
     """Run the learner to its end, from the last checkpoint if there is one, and return the result as stored."""
     progress = restore(learner, directory)
-    began = time.monotonic() - progress.seconds
+    began, saved = time.monotonic() - progress.seconds, progress.seconds
     scores: Metrics = {}
     with Tracker(tracking, directory, first_step=learner.num_rounds + 1) as tracker:
         while not learner.finished:
@@ -53,9 +53,10 @@ def train(learner: Learner, directory: RunDirectory, config: RunConfig, tracking
             is_best = progress.saw(scores, learner.num_rounds)
             known = {"score": progress.last_score} if math.isfinite(progress.last_score) else {}
             tracker.progress(learner.num_rounds, learner.most_rounds, known | metrics)
-            if is_best or learner.finished or learner.num_rounds % config.checkpoint_every == 0:
-                progress.seconds = time.monotonic() - began
+            progress.seconds = time.monotonic() - began
+            if is_best or learner.finished or _due(learner, config, progress.seconds - saved):
                 save(learner, directory, progress, keep=config.keep, is_best=is_best)
+                saved = progress.seconds
     result = {
         "final": scores or evaluate(learner),
         "best": {"score": progress.best_score, "round": progress.best_round},
@@ -64,6 +65,12 @@ def train(learner: Learner, directory: RunDirectory, config: RunConfig, tracking
     }
     directory.write_result(result)
     return result
+
+
+def _due(learner: Learner, config: RunConfig, seconds: float) -> bool:
+    """Whether it is time for a checkpoint; when it is taken decides nothing of what is learnt."""
+    by_rounds = config.checkpoint_every and learner.num_rounds % config.checkpoint_every == 0
+    return bool(by_rounds) or seconds >= config.checkpoint_seconds
 
 
 def _round(learner: Learner, config: RunConfig) -> tuple[Metrics, Metrics]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -164,7 +165,7 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
     import torch
 
     has_cuda = torch.cuda.is_available()
-    packages = {str(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
+    packages = _packages()
     return {
         "command": list(command),
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -172,7 +173,7 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": packages.get("numpy", "unknown"),
-        "packages": dict(sorted(packages.items(), key=lambda item: item[0].lower())),
+        "packages": packages,
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "cpu": _cpu_model(),
@@ -278,6 +279,13 @@ def _parsed(line: bytes, file: Path, number: int) -> dict[str, Any]:
 
 def _why(error: OSError) -> str:
     return error.strerror or str(error)
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """Every installed distribution and its version; read once, because reading takes longer than a small run."""
+    found = {str(one.metadata["Name"]): one.version for one in importlib.metadata.distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def _describe_repository() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -65,11 +66,12 @@ class WalksDomain:
 
     def build(self, method: Method) -> Parts:
         config, graph = self.config, self.world.graph
+        kind = config.policy if config.policy != "auto" else "free" if method.reward == "explicit" else config.reward
         shape = (graph, config.horizon, config.reward_width)
         policy = TabularPolicy(
             graph,
             config.horizon,
-            build_scores(config.policy, *shape, stream(self.seed, "policy")),
+            build_scores(kind, *shape, stream(self.seed, "policy")),
             method.policy_descent,
             config.policy_step,
         )
@@ -119,6 +121,4 @@ class WalksDomain:
 
 def log_policy_of(policy: Sampler) -> Tensor:
     """[H, G, N, A]: the table behind any policy of this world."""
-    walker = policy.walker() if isinstance(policy, TabularPolicy) else policy
-    assert isinstance(walker, Walker)
-    return walker.log_policy_HGNA
+    return cast(TabularPolicy | Walker, policy).walker().log_policy_HGNA

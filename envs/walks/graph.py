@@ -108,8 +108,16 @@ def build_graph(config: WalksConfig) -> Graph:
     )
 
 
-def true_reward(graph: Graph, config: WalksConfig, features: Tensor | None = None) -> Tensor:
+def true_reward(graph: Graph, config: WalksConfig) -> Tensor:
     """[G, N, A]: the goal's reward on stopping there, minus lengths and tolls; linear in the shared features."""
-    features = graph.features() if features is None else features
-    weight = features.new_tensor([-1.0, -1.0, config.goal_reward, 0.0, 0.0, 0.0])
-    return features @ weight
+    num_goals, num_nodes, num_actions = graph.shape
+    moves_NA = (graph.next_NA < num_nodes) & graph.possible_NA
+    there_NA = torch.where(moves_NA, graph.next_NA, torch.arange(num_nodes)[:, None])
+    length_NA = (graph.position_N2[there_NA] - graph.position_N2[:, None]).norm(dim=-1)
+    reward_GNA = (-(length_NA + graph.toll_N[there_NA]) * moves_NA).repeat(num_goals, 1, 1)
+    reward_GNA[torch.arange(num_goals), graph.goal_G, num_actions - 1] = config.goal_reward
+    return reward_GNA
+
+
+TRUE_WEIGHT = (-1.0, -1.0, 1.0, 0.0, 0.0, 0.0)
+"""The true reward as weights of `FEATURES`, the third one in units of the goal's reward."""

@@ -33,6 +33,9 @@ class Walker:
         self.graph = graph
         self.log_policy_HGNA = log_policy_HGNA
 
+    def walker(self) -> Walker:
+        return self
+
     def sample(self, contexts: Contexts, generator: Generator) -> Trajectories:
         horizon, _, num_nodes, num_actions = self.log_policy_HGNA.shape
         node, goal = contexts.data["start"], contexts.data["goal"]
@@ -131,7 +134,7 @@ class TabularPolicy:
         """Exact updates: nothing is estimated from samples. The behaviours handed back are of the policy afterwards."""
         with torch.no_grad():
             reward_HGNA = reward.for_policy()()
-        log_reference = cast(Walker, reference).log_policy_HGNA
+        log_reference = cast(Walker, reference).walker().log_policy_HGNA
         climb = self._soft_policy_iteration if isinstance(self.scores, Free) else self._policy_gradient
         climb(reward_HGNA, log_reference, beta, gamma, contexts, num_updates)
         with torch.no_grad():

@@ -40,6 +40,33 @@ def soft_value_iteration(
     return torch.stack(log_policy[::-1]), value_GN
 
 
+@torch.no_grad()
+def soft_values(
+    graph: Graph, reward_GNA: Tensor, beta: float, gamma: float, horizon: int, goals_per_block: int = 32
+) -> Tensor:
+    """V_0 [G, N] alone, against the uniform reference, for graphs whose policies would not fit into memory.
+
+    Goals know nothing of each other, so a block of them runs through all steps while it is in the cache; with the goals
+    innermost, every gather copies whole rows and every reduction over actions is vectorised over goals.
+    """
+    num_goals, num_nodes, num_actions = graph.shape
+    lead_to = graph.next_NA.T.flatten()
+    value_GN = reward_GNA.new_empty(num_goals, num_nodes)
+    for block in torch.arange(num_goals).split(goals_per_block):
+        stay_ANg = ((graph.uniform() + reward_GNA[block] / beta).permute(2, 1, 0)).contiguous()
+        value_Ng = reward_GNA.new_zeros(num_nodes + 1, len(block))  # in units of β; the last row is the end
+        logit_ANg = torch.empty_like(stay_ANg)
+        for _ in range(horizon):
+            torch.index_select(value_Ng, 0, lead_to, out=logit_ANg.view(-1, len(block)))
+            logit_ANg.mul_(gamma).add_(stay_ANg)
+            highest_Ng = logit_ANg.amax(0)
+            logit_ANg.sub_(highest_Ng).exp_()
+            torch.sum(logit_ANg, 0, out=value_Ng[:num_nodes])
+            value_Ng[:num_nodes].log_().add_(highest_Ng)
+        value_GN[block] = beta * value_Ng[:num_nodes].T
+    return value_GN
+
+
 def soft_evaluation(
     graph: Graph, log_policy_HGNA: Tensor, reward_HGNA: Tensor, reference_HGNA: Tensor, beta: float, gamma: float
 ) -> tuple[Tensor, Tensor]:

@@ -53,8 +53,6 @@ def row_of(name: str, kind: str) -> Method:
         for phase in row.phases
     )
     row = replace(task("walks").tuned(row), phases=phases)
-    if kind != "free" and row.reward != "explicit":
-        row = replace(row, policy_descent=replace(row.policy_descent, learning_rate=0.02))
     return row
 
 
@@ -72,13 +70,12 @@ def cell_config(name: str, place: Place, seed: int, learning_rate: float) -> dic
         num_demonstrations=place.num_demonstrations if row.uses_demonstrations else 0,
         num_preferences=place.num_preferences if row.uses_preferences else 0,
         reward=place.kind,  # type: ignore[arg-type]
-        policy="free" if row.reward == "explicit" else place.kind,  # type: ignore[arg-type]
     )
     config: TrainConfig[WalksConfig] = TrainConfig(
         task=world,
         method=row,
         seed=seed,
-        run=RunConfig(evaluate_every=0, checkpoint_every=STEPS),
+        run=RunConfig(evaluate_every=0),
         tracking=TrackingConfig(progress="quiet"),
     )
     return config_to_json("walks", config)
