@@ -71,6 +71,7 @@ def reseal(folder: Path) -> None:
         torch.tensor([1 + 2j], dtype=torch.complex64),
         torch.arange(6).reshape(2, 3).T,
         torch.arange(10)[2::3],
+        torch.arange(10.0)[3:7],
         torch.zeros(1).expand(3, 4),
         torch.Generator().manual_seed(3).get_state(),
         np.arange(6, dtype=np.int16)[::-2],
@@ -148,7 +149,10 @@ def test_tied_tensors_stay_tied_and_overlapping_ones_keep_their_values(tmp_path:
     base = torch.arange(12.0)
     tied = torch.nn.Parameter(torch.ones(1000, 100))
     array = np.arange(5.0)
+    waves = torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex64)
+    conjugate = [waves, waves.conj(), waves.imag, waves.conj().imag]
     state = {
+        "conjugate": conjugate,
         "tied": [tied, tied.detach(), tied.T],
         "views": (base, base[:6], base[3:9], base.view(3, 4)[:, 1], base.view(3, 4)),
         "arrays": [array, array[:3], torch.from_numpy(array)],
@@ -157,6 +161,7 @@ def test_tied_tensors_stay_tied_and_overlapping_ones_keep_their_values(tmp_path:
     back = checkpoint.load(path)
     assert back["tied"][0] is back["tied"][1]
     assert same(back["tied"][2], tied.detach().T)
+    assert same(back["conjugate"], [x.resolve_conj().resolve_neg() for x in conjugate])
     assert same(back["views"], state["views"])
     assert same(back["arrays"], state["arrays"])
     assert (path / "state.safetensors").stat().st_size < 2 * tied.nbytes + 2000, "tied weights are stored once"
@@ -418,7 +423,7 @@ def test_a_real_full_disk(tmp_path: Path) -> None:
 
 
 KILLED = """
-import os, random, signal, sys, time
+import os, random, signal, sys, time, traceback
 from pathlib import Path
 import torch
 from unified_irl import checkpoint
@@ -439,8 +444,12 @@ def newest(directory):
 def in_child(work):
     pid = os.fork()
     if pid == 0:
-        work()
-        os._exit(0)
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
     return pid
 
 def save(directory, n):
@@ -459,7 +468,8 @@ def at_random(directory, times):
         pid = in_child(work)
         time.sleep(rng.uniform(0.0, 0.05))
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        _, status = os.waitpid(pid, 0)
+        assert os.WIFSIGNALED(status)
         now = newest(directory)
         assert now >= done, (now, done)
         done = now
@@ -471,7 +481,7 @@ def at_every_call(directory):
     for n in range(1, 9):
         save(directory, n)
     done = 8
-    for n in (9, 10, 11, 12):
+    for n in (9, 10):
         step = 0
         while True:
             step += 1
@@ -488,8 +498,11 @@ def at_every_call(directory):
             _, status = os.waitpid(in_child(work), 0)
             now = newest(directory)
             assert now in (done, n), (now, done, n)
-            assert checkpoint.load(checkpoint.best(directory))["n"] in (6, 7, 9, 10, 11, 12)
-            if status == 0:
+            assert checkpoint.load(checkpoint.best(directory))["n"] in (6, 7, 9)
+            torn = [p.name for p in directory.glob("round-*") if checkpoint._problem(p)]
+            assert not torn, torn
+            if os.WIFEXITED(status):
+                assert status == 0
                 break
             deaths += 1
         assert newest(directory) == n
@@ -499,7 +512,7 @@ def at_every_call(directory):
     print("deaths", deaths)
 
 if sys.argv[2] == "random":
-    at_random(Path(sys.argv[1]), 60)
+    at_random(Path(sys.argv[1]), 50)
 else:
     at_every_call(Path(sys.argv[1]))
 """
@@ -507,7 +520,8 @@ else:
 
 @pytest.mark.parametrize("when", ["random", "every call"])
 def test_a_killed_writer_never_costs_a_checkpoint(tmp_path: Path, when: str) -> None:
-    result = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), when], capture_output=True, text=True)
+    command = [sys.executable, "-c", KILLED, str(tmp_path), when]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     word, count = result.stdout.split()
     assert int(count) > (10 if word == "saved" else 50)

@@ -193,20 +193,35 @@ def test_of_many_that_create_at_once_one_wins(path: Path) -> None:
     )
     command = [sys.executable, "-c", script, str(path)]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    rivals = [subprocess.Popen([*command, str(n)], text=True, **pipes) for n in range(4)]
+    rivals = [subprocess.Popen([*command, str(n)], text=True, **pipes) for n in range(3)]
     for rival in rivals:
         rival.stdout.readline()  # type: ignore[union-attr]
     for rival in rivals:
         rival.stdin.write("\n")  # type: ignore[union-attr]
         rival.stdin.flush()  # type: ignore[union-attr]
     deadline = time.monotonic() + 20
-    while sum(rival.poll() is not None for rival in rivals) < 3 and time.monotonic() < deadline:
+    while sum(rival.poll() is not None for rival in rivals) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     outcomes = [rival.communicate("\n") for rival in rivals]
     winners = [out.strip() for out, _ in outcomes if out.strip()]
     assert len(winners) == 1
     assert json.loads((path / "config.json").read_text()) == {"who": winners[0]}
     assert all("UserError" in err for out, err in outcomes if not out.strip())
+
+
+def test_a_run_made_between_the_look_and_the_lock_is_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = rundir._Lock
+
+    def late(directory: Path) -> rundir._Lock:
+        (directory / "config.json").write_text('{"theirs": 1}')
+        return lock(directory)
+
+    monkeypatch.setattr(rundir, "_Lock", late)
+    with pytest.raises(UserError, match="already holds a run"):
+        RunDirectory.create(path, {"ours": 1}, [])
+    monkeypatch.undo()
+    with RunDirectory.open(path) as run:
+        assert run.config == {"theirs": 1}
 
 
 def test_odd_numbers_are_valid_json_and_come_back(run: RunDirectory, path: Path) -> None:

@@ -227,7 +227,6 @@ class StateEncoder:
     def __init__(self) -> None:
         self.tensors: dict[str, Any] = {}
         self._names: dict[tuple[Any, ...], str] = {}
-        self._alive: list[Any] = []  # memory that is freed is given out again, and would then pass for a known view
         self._storages: set[tuple[Any, ...]] = set()
 
     def encode(self, value: Any, place: str) -> Any:
@@ -253,7 +252,10 @@ class StateEncoder:
         return {"pairs": [[self.encode(key, f"a key of {place}"), item] for key, item in pairs]}
 
     def _name_of(self, tensor: Any, place: str, kind: str = "tensor") -> str:
-        """The name under which the tensor is kept. The same view of the same memory (tied weights) is kept once."""
+        """The name under which the tensor is kept. The same view of the same memory (tied weights) is kept once.
+
+        Memory seen here stays alive, in the state or in `tensors`, so an address never means two things.
+        """
         import torch
 
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.dtype == torch.complex128:
@@ -265,7 +267,6 @@ class StateEncoder:
             return self._names[identity]
         name = self._unused(place)
         self._names[identity] = name
-        self._alive.append(view)
         self.tensors[name] = self._own_memory(view)
         return name
 
@@ -276,9 +277,8 @@ class StateEncoder:
 
     def _own_memory(self, view: Any) -> Any:
         """Contiguous, on the CPU, and sharing memory with no other tensor here: safetensors refuses overlaps."""
-        memory = view.untyped_storage()
-        place = (view.device, memory.data_ptr())
-        is_alone = place not in self._storages and memory.nbytes() == view.nbytes
+        place = (view.device, view.untyped_storage().data_ptr())
+        is_alone = place not in self._storages
         self._storages.add(place)
         whole = view.resolve_conj().resolve_neg().cpu().contiguous()
         return whole if is_alone or whole.data_ptr() != view.data_ptr() else whole.clone()
