@@ -151,7 +151,7 @@ def run(config: BenchCoreConfig, report: Callable[[str], None]) -> dict[str, Any
     report(
         f"soft value iteration, {config.num_nodes} nodes, all goals, horizon {config.horizon}, float64, one thread: "
         f"{solved['seconds']:.2f} s for {solved['exponentials']:.3g} additions, exponentials and sums; the same on "
-        f"cached numbers {solved['floor_seconds']:.2f} s; ratio {solved['ratio']:.2f}; peak {solved['peak_gib']:.2f} GiB"
+        f"cached ones {solved['floor_seconds']:.2f} s, ratio {solved['ratio']:.2f}, peak {solved['peak_gib']:.2f} GiB"
     )
     result: dict[str, Any] = {"soft_value_iteration": solved, "overhead": {}}
     for name in ("ml-irl", "aihf"):

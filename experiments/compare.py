@@ -74,7 +74,7 @@ HEADINGS = ("task", "method", "final score", "best score", "KL to expert's", "sc
 
 
 def summary(record: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The lines of the table: means with 95 % t-intervals over seeds; differences are paired, against the last method."""
+    """The table: means with 95 % t-intervals over seeds; differences are paired, against the last method."""
     lines = []
     tasks = list(dict.fromkeys(row["task"] for row in record["cells"]))
     methods = list(dict.fromkeys(row["method"] for row in record["cells"]))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input. The message says what was given, what was expected and how to mend it; the CLI prints it and exits 2."""
+    """Bad input. The message says what was given, what was expected and how to mend it; the CLI exits 2 with it."""
 
 
 class Diverged(UserError):

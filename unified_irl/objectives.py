@@ -82,7 +82,8 @@ def bradley_terry(
     """−E[p log σ(κ(Δ − m)) + (1 − p) log σ(κ(−Δ − m))],  Δ = R(first) − R(second), p the smoothed label, m the margin.
 
     A label of ½ is a tie: its loss is least at Δ = 0. Smoothing ε replaces p by (1 − ε)p + ε(1 − p), the likelihood of
-    a labeller who slips with probability ε; κ is how sharply labellers are taken to choose. With R = β log π/π_ref this is DPO. A tie counts ½ in the accuracy.
+    a labeller who slips with probability ε; κ is how sharply labellers are taken to choose. With R = β log π/π_ref this
+    is DPO. A tie counts ½ in the accuracy.
     """
     delta_B = first_B - second_B
     target_B = label_B * (1.0 - 2.0 * smoothing) + smoothing

@@ -86,7 +86,7 @@ class Trajectories:
         )
 
     def discount(self, gamma: float) -> Tensor:
-        """float[B, T]: γ^t on rewarded steps, zero elsewhere; t counts rewarded steps from the behaviour's own first."""
+        """float[B, T]: γ^t on rewarded steps, zero elsewhere; t counts rewarded steps from the first one."""
         rewarded = self.rewarded.to(self.weight.dtype)
         if gamma == 1.0:
             return rewarded
@@ -150,7 +150,7 @@ class Trajectories:
         for name, value in {**self.data, **{name: getattr(self, name) for name in PER_STEP}}.items():
             if value.shape[:2] != shape:
                 raise UserError(
-                    f"{what}: '{name}' has shape {list(value.shape)}; expected [{shape[0]}, {shape[1]}, ...] like 'mask'."
+                    f"{what}: '{name}' has shape {list(value.shape)}; expected [{shape[0]}, {shape[1]}, ...], as 'mask'."
                 )
         for name in PER_BEHAVIOUR:
             if getattr(self, name).shape != shape[:1]:

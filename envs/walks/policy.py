@@ -160,7 +160,7 @@ class TabularPolicy:
                     table = ((1.0 - self.policy_step) * table + self.policy_step * greedy).log_softmax(-1)
             assert isinstance(self.scores, Free)
             self.scores.weight.copy_(table.view_as(self.scores.weight))
-        self._walker = Walker(self.graph, table)
+        self._walker = None  # Read back from the weights, as a resumed run does: normalising twice changes last bits.
 
     def _policy_gradient(
         self, reward: Tensor, reference: Tensor, beta: float, gamma: float, contexts: Contexts, num_updates: int

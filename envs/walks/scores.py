@@ -5,6 +5,8 @@ Shape legend: H steps, G goals, N nodes, A actions; `...` is any batch shape.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,7 +45,7 @@ class Shared(nn.Module):
         sizes = [inputs_GNAF.shape[-1], *([width, width] if width else []), 1]
         self.layers = nn.ModuleList(
             nn.Linear(fan_in, fan_out, bias=width > 0, dtype=inputs_GNAF.dtype)
-            for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True)
+            for fan_in, fan_out in itertools.pairwise(sizes)
         )
         with torch.no_grad():
             for layer in self.layers:

@@ -49,7 +49,7 @@ def soft_values(
     Goals know nothing of each other, so a block of them runs through all steps while it is in the cache; with the goals
     innermost, every gather copies whole rows and every reduction over actions is vectorised over goals.
     """
-    num_goals, num_nodes, num_actions = graph.shape
+    num_goals, num_nodes, _ = graph.shape
     lead_to = graph.next_NA.T.flatten()
     value_GN = reward_GNA.new_empty(num_goals, num_nodes)
     for block in torch.arange(num_goals).split(goals_per_block):

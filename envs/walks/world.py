@@ -19,7 +19,7 @@ from unified_irl.trajectories import Contexts, Trajectories
 
 
 class World:
-    """A graph with its true reward. Contexts are start/goal pairs with start ≠ goal, in an order drawn from the seed."""
+    """A graph with its true reward. Contexts are pairs of a start and another node as goal, in a seeded order."""
 
     def __init__(self, config: WalksConfig, seed: int) -> None:
         self.config = config

@@ -52,8 +52,7 @@ def row_of(name: str, kind: str) -> Method:
         )
         for phase in row.phases
     )
-    row = replace(task("walks").tuned(row), phases=phases)
-    return row
+    return replace(task("walks").tuned(row), phases=phases)
 
 
 def cell_config(name: str, place: Place, seed: int, learning_rate: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""doctor: is everything in place? Versions, devices, shadowed names, writable caches, and one tiny run from end to end."""
+"""doctor: is everything in place? Versions, devices, shadowed names, writable places, one tiny run from end to end."""
 
 from __future__ import annotations
 
