@@ -184,7 +184,7 @@ def test_a_forked_worker_does_not_keep_the_lock_of_a_killed_run(run: RunDirector
             os.kill(int(worker), signal.SIGKILL)
 
 
-def test_of_many_that_create_at_once_one_wins(path: Path) -> None:
+def test_of_two_that_create_at_once_one_wins(path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from unified_irl.rundir import RunDirectory\n"
         "import torch; print('ready', flush=True); sys.stdin.readline()\n"
@@ -193,14 +193,14 @@ def test_of_many_that_create_at_once_one_wins(path: Path) -> None:
     )
     command = [sys.executable, "-c", script, str(path)]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    rivals = [subprocess.Popen([*command, str(n)], text=True, **pipes) for n in range(3)]
+    rivals = [subprocess.Popen([*command, str(n)], text=True, **pipes) for n in range(2)]
     for rival in rivals:
         rival.stdout.readline()  # type: ignore[union-attr]
     for rival in rivals:
         rival.stdin.write("\n")  # type: ignore[union-attr]
         rival.stdin.flush()  # type: ignore[union-attr]
-    deadline = time.monotonic() + 20
-    while sum(rival.poll() is not None for rival in rivals) < 2 and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while sum(rival.poll() is not None for rival in rivals) < 1 and time.monotonic() < deadline:
         time.sleep(0.01)
     outcomes = [rival.communicate("\n") for rival in rivals]
     winners = [out.strip() for out, _ in outcomes if out.strip()]

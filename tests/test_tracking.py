@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import itertools
 import os
 import re
@@ -193,6 +194,16 @@ def test_without_a_total_no_time_is_guessed(run: RunDirectory, capsys: pytest.Ca
     assert re.fullmatch(r"round 1  elapsed 0:00:00\nround 2  elapsed 0:00:00\n", capsys.readouterr().err)
 
 
+def read_all(terminal: int) -> str:
+    """A terminal hands out 4096 bytes at a time, and an error once the other side is closed."""
+    pieces = []
+    with contextlib.suppress(OSError):
+        while piece := os.read(terminal, 65536):
+            pieces.append(piece)
+    os.close(terminal)
+    return b"".join(pieces).decode()
+
+
 def test_a_terminal_gets_a_bar(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real pseudo-terminal stands in for the screen."""
     ours, theirs = os.openpty()
@@ -203,8 +214,7 @@ def test_a_terminal_gets_a_bar(run: RunDirectory, monkeypatch: pytest.MonkeyPatc
         with Tracker(TrackingConfig(), run) as tracker:
             tracker.progress(1, 4, {"loss": 0.5})
             tracker.progress(4, 4, {"loss": 0.25})
-    shown = os.read(ours, 65536).decode()
-    os.close(ours)
+    shown = read_all(ours)
     plain = Console().render_str(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)).plain
     assert "4/4" in plain
     assert "loss 0.25" in plain
