@@ -39,7 +39,7 @@ MAKERS = (Provenance(maker="by hand"),)
 
 def world(**changes: object) -> WalksConfig:
     small = {"num_nodes": 5, "num_neighbours": 2, "num_goals": 2, "horizon": 4, "temperature": 0.7, "reward_width": 4}
-    return WalksConfig(**{**small, **changes})  # type: ignore[arg-type]
+    return WalksConfig(**{"policy": "free", **small, **changes})  # type: ignore[arg-type]
 
 
 def row(link: str, beta: float = 0.6, gamma: float = 1.0, reward: str = "explicit", **phase: object) -> Method:
