@@ -81,8 +81,9 @@ def _round(learner: Learner, config: RunConfig) -> tuple[Metrics, Metrics]:
     for name, value in metrics.items():
         if not math.isfinite(value) or (name == "loss" and abs(value) > config.explodes_above):
             raise Diverged(
-                f"Round {learner.num_rounds} (phase '{phase}'): {name} is {value:g}. The run stops here; its "
-                "checkpoints hold the rounds before. Try a lower learning rate, a larger beta, max_grad_norm or a regulariser."
+                f"Round {learner.num_rounds} (phase '{phase}'): {name} is {value:g}. The run stops; its "
+                "checkpoints hold the rounds before. Try a lower learning rate, a larger beta, max_grad_norm or "
+                "a regulariser."
             )
     return metrics, evaluate(learner) if due else {}
 

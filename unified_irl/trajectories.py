@@ -150,7 +150,8 @@ class Trajectories:
         for name, value in {**self.data, **{name: getattr(self, name) for name in PER_STEP}}.items():
             if value.shape[:2] != shape:
                 raise UserError(
-                    f"{what}: '{name}' has shape {list(value.shape)}; expected [{shape[0]}, {shape[1]}, ...], as 'mask'."
+                    f"{what}: '{name}' has shape {list(value.shape)}; expected [{shape[0]}, {shape[1]}, ...] "
+                    "like 'mask'."
                 )
         for name in PER_BEHAVIOUR:
             if getattr(self, name).shape != shape[:1]:
