@@ -1,258 +1,200 @@
-"""What every domain owes the core, as small named checks. A new domain calls `check_domain` in its tests.
-
-A broken promise is an AssertionError: the name of the check, the method it was tried with, and a sentence.
-"""
+"""What every domain owes the core, as small named checks. A new domain calls `check_domain` in its tests."""
 
 from __future__ import annotations
 
+import copy
+import math
+import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 import torch
-from torch import Generator
 
-from unified_irl import feed
-from unified_irl.batch import Batch, Normaliser
-from unified_irl.contracts import (
-    Domain,
-    LossFunction,
-    Metrics,
-    Parts,
-    Policy,
-    Reward,
-    RewardFunction,
-    Sampler,
-)
+from unified_irl import checkpoint
+from unified_irl.batch import Normaliser
+from unified_irl.conformance_bench import JOINT, Bench, JunkOutside, close, must, same, samplers, watched
+from unified_irl.contracts import Domain
 from unified_irl.errors import UserError
-from unified_irl.feedback import Preferences, Provenance
 from unified_irl.implicit import ImplicitReward
-from unified_irl.joint import joint_loss
-from unified_irl.methods import CLONE, METHODS, Method, Phase
-from unified_irl.trajectories import Contexts, Trajectories
-
-ROWS = (METHODS["aihf"], METHODS["self-play-aihf"])
-JOINT = Phase(name="joint", demonstration="pairwise", preference="bradley-terry")
-GENTLE = {"optimiser": "sgd", "learning_rate": 1e-2, "max_grad_norm": 1.0, "weight_decay": 0.0,
-          "schedule": "constant", "warmup_steps": 0, "micro_batch_size": 0}  # fmt: skip
-"""Descent whose outcome is as smooth as the loss. Adam would blow the rounding of a zero gradient up to a step."""
+from unified_irl.methods import CLONE, METHODS, Method
+from unified_irl.objectives import returns
 
 
 def check_domain(
     domain: Domain,
-    method_rows: Iterable[Method] = ROWS,
+    method_rows: Iterable[Method] = (METHODS["aihf"], METHODS["self-play-aihf"]),
     seed: int = 0,
-    *,
     contexts_are_chosen: bool = True,
-    num_rows: int = 8,
 ) -> list[str]:
-    """The names of the checks passed. Where `improve` cannot choose where it starts, say `contexts_are_chosen=False`."""
+    """The names of the checks passed; a broken promise is an AssertionError: name, method, sentence."""
     passed = []
     for row in method_rows:
-        bench = Bench(domain, row, seed, contexts_are_chosen, num_rows)
         for check in CHECKS:
+            name = f"{check.__name__} ({row.name})"
             try:
-                check(bench)
+                check(Bench(domain, row, seed, contexts_are_chosen))
             except (AssertionError, UserError) as error:
-                raise AssertionError(f"{check.__name__} ({row.name}): {error}") from error
-            passed.append(f"{check.__name__} ({row.name})")
+                raise AssertionError(f"{name}: {error}") from error
+            passed.append(name)
     return passed
-
-
-@dataclass(frozen=True)
-class Bench:
-    """A domain, a method, and the few behaviours on which every check works."""
-
-    domain: Domain
-    method: Method
-    seed: int
-    contexts_are_chosen: bool
-    num_rows: int
-
-    def draw(self, name: str) -> Generator:
-        return feed.stream(self.seed, "conformance", name)
-
-    def build(self, **descent: Any) -> Parts:
-        """Fresh parts that descend gently, but for the given changes."""
-        config = replace(self.method.policy_descent, **(GENTLE | descent))
-        return self.domain.build(replace(self.method, policy_descent=config, reward_descent=config))
-
-    @cached_property
-    def batch(self) -> Batch:
-        """Demonstrations and comparisons of the domain, or behaviours of the start in their place; own samples."""
-        start, data, compared = self.build().policy.frozen(), self.domain.demonstrations, self.domain.preferences
-        ids = torch.randint(len(self.domain.contexts), (self.num_rows,), generator=self.draw("contexts"))
-        if data is None:
-            shown = start.sample(self.domain.contexts[ids], self.draw("shown"))
-        else:
-            shown = data.trajectories[: self.num_rows]
-        own = start.sample(self.domain.contexts[shown.context_id], self.draw("own"))
-        label = (torch.arange(len(shown)) % 2).to(shown.weight)
-        nobody = {"maker": torch.zeros(len(shown), dtype=torch.long), "makers": (Provenance(maker="nobody"),)}
-        made_up = Preferences(first=shown, second=own, label=label, margin=torch.zeros_like(label), **nobody)  # type: ignore[arg-type]
-        compared = made_up if compared is None else compared[: self.num_rows]
-        return Batch(demonstrations=shown, own=own, preferences=compared)
-
-    @property
-    def shown(self) -> Trajectories:
-        assert self.batch.demonstrations is not None
-        return self.batch.demonstrations
-
-    @property
-    def contexts(self) -> Contexts:
-        return self.domain.contexts[self.shown.context_id]
-
-    def loss(self, parts: Parts, phase: Phase, reward: RewardFunction | None = None) -> LossFunction:
-        reward = reward or self.reward(parts)
-        log_prob = parts.policy.log_prob
-        return joint_loss(self.method, phase, log_prob=log_prob, demonstration_reward=reward, preference_reward=reward)
-
-    def reward(self, parts: Parts) -> RewardFunction:
-        return parts.reward or ImplicitReward(parts.policy, parts.reference, self.method.beta)
-
-    def learners(self, parts: Parts) -> list[tuple[str, Policy | Reward, LossFunction]]:
-        """Who descends what: the policy clones, and policy or reward descend the joint loss."""
-        joint = self.loss(parts, JOINT)
-        return [("policy", parts.policy, self.loss(parts, CLONE)), ("reward", parts.reward or parts.policy, joint)]
-
-    def train(self, parts: Parts, name: str = "train") -> Metrics:
-        """A little of everything that learning does."""
-        for _, learner, loss in self.learners(parts):
-            learner.descend(loss, self.batch, self.batch.normaliser())
-        return {} if parts.reward is None else self.improve(parts, parts.reward, name)[0]
-
-    def improve(self, parts: Parts, reward: Reward, name: str = "improve") -> tuple[Metrics, Trajectories]:
-        beta, gamma, draw = self.method.beta, self.method.gamma, self.draw(name)
-        return parts.policy.improve(reward, parts.reference, beta, gamma, self.contexts, 2, draw)
-
-    @torch.no_grad()
-    def behaviour(self, *of: Sampler | RewardFunction | None) -> list[Any]:
-        """What samplers do and say, and what rewards pay."""
-        seen: list[Any] = []
-        for one in of:
-            if one is not None and hasattr(one, "sample"):
-                seen += [one.sample(self.contexts, self.draw("behaviour")).state_dict(), one.log_prob(self.shown)]
-            elif one is not None and not hasattr(one, "sample"):
-                seen.append(one(self.shown))
-        return seen
 
 
 def contexts_are_numbered(bench: Bench) -> None:
     contexts = bench.domain.contexts
-    wanted = torch.arange(len(contexts))
-    assert torch.equal(contexts.ids, wanted), "the ids of the contexts must be 0, 1, 2, …, because an id is an index."
-    for name, value in contexts.data.items():
-        assert len(value) == len(wanted), f"contexts hold {len(value)} entries of '{name}' for {len(wanted)} ids."
+    must(same(contexts.ids, torch.arange(len(contexts))), "the ids of the contexts must be 0, 1, 2, …")
+    must(all(len(value) == len(contexts) for value in contexts.data.values()), "contexts need data for every id.")
 
 
 def data_are_valid(bench: Bench) -> None:
-    shown, compared = bench.domain.demonstrations, bench.domain.preferences
-    if shown is not None:
-        ids = shown.validated().trajectories.context_id
-        inside = int(ids.min()) >= 0 and int(ids.max()) < len(bench.domain.contexts)
-        assert inside, "a demonstration answers a context that the domain does not have."
-    if compared is not None:
-        compared.validated()
+    if (shown := bench.domain.demonstrations) is not None:
+        ids, count = shown.validated().trajectories.context_id, len(bench.domain.contexts)
+        must(bool(((ids >= 0) & (ids < count)).all()), "a demonstration answers a context that does not exist.")
+    if bench.domain.preferences is not None:
+        bench.domain.preferences.validated()
 
 
-def building_is_repeatable(bench: Bench) -> None:
-    first, second = bench.build(), bench.build()
-    bench.train(first)
-    first = bench.build()
-    alike = _same(*(bench.behaviour(one.policy, one.reference, one.reward) for one in (first, second)))
-    assert alike, "two builds of one method differ: what is built must depend on the domain, the method and its seed."
+def builds_start_afresh(bench: Bench) -> None:
+    first, again = (bench.build() for _ in range(2))
+    before = bench.seen(first.policy, first.reference, first.reward)
+    bench.trained(first)
+    seen = bench.seen(again.policy, again.reference, again.reward)
+    must(same(before, seen), "two builds of one method must be alike, and training one must not move the other.")
 
 
 def samples_answer_their_contexts(bench: Bench) -> None:
-    parts = bench.build()
-    everything = bench.domain.contexts
-    asked = everything[torch.randint(len(everything), (bench.num_rows,), generator=bench.draw("asked"))]
-    for who, sampler in _samplers(parts):
-        answer = sampler.sample(asked, bench.draw("answer")).validated(f"samples of the {who}")
-        right = torch.equal(answer.context_id, asked.ids)
-        assert right, f"the {who} must give one behaviour per context, in order, with the context's id in context_id."
+    for who, sampler in samplers(bench.build()):
+        answer = sampler.sample(bench.asked, bench.draw("answer")).validated(f"samples of the {who}")
+        must(same(answer.context_id, bench.asked.ids), f"the {who} must answer each context once, in their order.")
 
 
-def samples_depend_on_their_generator(bench: Bench) -> None:
-    parts = bench.build()
-    bench.train(parts)
-    for who, sampler in _samplers(parts):
+def samples_depend_on_the_generator(bench: Bench) -> None:
+    for who, sampler in samplers(bench.trained()):
         drawn = []
         for name, elsewhere in (("one", 1), ("one", 2), ("two", 1)):
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng():
                 torch.manual_seed(elsewhere)
                 drawn.append(sampler.sample(bench.contexts, bench.draw(name)).state_dict())
-        assert _same(drawn[0], drawn[1]), f"the {who} samples differently from generators of one seed."
-        assert not _same(drawn[0], drawn[2]), f"the {who} samples alike from generators of different seeds."
+        must(same(drawn[0], drawn[1]), f"the {who} must act alike with generators of one seed.")
+        must(not same(drawn[0], drawn[2]), f"the {who} must act differently with generators of different seeds.")
 
 
-def log_probs_belong_to_samples(bench: Bench) -> None:
-    parts = bench.build()
-    bench.train(parts)
-    for who, sampler in _samplers(parts):
+def log_probs_fit_the_samples(bench: Bench) -> None:
+    for who, sampler in samplers(bench.trained()):
         own = sampler.sample(bench.contexts, bench.draw("own"))
-        for trajectories in (own, bench.shown):
-            log_prob = sampler.log_prob(trajectories)
-            shape = log_prob.shape == trajectories.mask.shape
-            assert shape, f"log_prob of the {who} has shape {list(log_prob.shape)}; expected [behaviours, steps]."
-            assert bool(log_prob.isfinite().all()), f"log_prob of the {who} is not finite everywhere."
-            assert not bool(log_prob[~trajectories.mask].any()), f"log_prob of the {who} is not zero off the mask."
-            assert log_prob.requires_grad == (sampler is parts.policy), (
-                f"log_prob of the {who} is {'' if log_prob.requires_grad else 'not '}differentiable."
-            )
-        _close(sampler.log_prob(own), own.behaviour_log_prob, f"the {who} says another log_prob than when it acted")
+        for some in (bench.shown, own):
+            log_prob, learns = sampler.log_prob(some), who == "policy"
+            must(log_prob.shape == some.mask.shape, f"log_prob of the {who} must be of shape [behaviours, steps].")
+            must(not bool(log_prob[~some.mask].any()), f"log_prob of the {who} must be zero off the mask.")
+            must(log_prob.requires_grad == learns, f"the policy's log_prob alone must carry a gradient ({who}).")
+        close(f"log_prob of the {who} must be what it was in acting", sampler.log_prob(own), own.behaviour_log_prob)
 
 
 def frozen_stays(bench: Bench) -> None:
-    parts = bench.build(optimiser="adam")
-    bench.train(parts)
+    parts = bench.trained()
     frozen = parts.policy.frozen()
-    before, policy_before = bench.behaviour(frozen), bench.behaviour(parts.policy)
-    assert _same(before, policy_before), "frozen() acts differently from the policy it was taken from."
-    for step in ("once", "again"):
-        bench.train(parts, step)
-        assert _same(before, bench.behaviour(frozen)), "what frozen() gave moves when the policy learns."
-    assert not _same(policy_before, bench.behaviour(parts.policy)), "the policy does not move when it learns."
+    before, acts = bench.seen(frozen), [one.sample(bench.contexts, bench.draw("a")) for one in (frozen, parts.policy)]
+    must(same(*(one.data for one in acts)), "frozen() must act like the policy it is taken from.")
+    close("frozen() must speak like the policy", frozen.log_prob(bench.shown), parts.policy.log_prob(bench.shown))
+    bench.trained(parts)
+    must(same(before, bench.seen(frozen)), "what frozen() gave must stay as it is while the policy learns.")
 
 
-def descent_lowers_the_loss(bench: Bench) -> None:
-    parts = bench.build()
-    for who, learner, loss in bench.learners(parts):
-        first, then = (float(learner.descend(loss, bench.batch, bench.batch.normaliser())["loss"]) for _ in range(2))
-        assert then < first, f"the loss of the {who} goes from {first:g} to {then:g} in a small step downhill."
+def descent_goes_down(bench: Bench) -> None:
+    for one in bench.learning(bench.build()):
+        first, then = (float(bench.descend(one)["loss"]) for _ in range(2))
+        must(then < first, f"a small step must lower the loss of the {one.who}; it goes from {first:g} to {then:g}.")
 
 
 def micro_batches_add_up(bench: Bench) -> None:
-    whole, pieces = bench.build(), bench.build(micro_batch_size=1)
-    for (who, one, loss), (_, other, same_loss) in zip(bench.learners(whole), bench.learners(pieces), strict=True):
-        losses = []
-        for learner, function in ((one, loss), (other, same_loss)):
-            losses.append(learner.descend(function, bench.batch, bench.batch.normaliser())["loss"])
-        _close(losses[1], losses[0], f"the loss of the {who} in micro-batches of one row is not that of the batch")
-        after = [one if who == "policy" else bench.reward(whole), other if who == "policy" else bench.reward(pieces)]
-        said = [(one.log_prob if who == "policy" else one)(bench.shown) for one in after]  # type: ignore[union-attr, operator]
-        _close(said[1], said[0], f"a step of the {who} in micro-batches of one row is not that of the whole batch")
+    whole, pieces = (bench.learning(bench.build(micro_batch_size=size)) for size in (0, 1))
+    for one, other in zip(whole, pieces, strict=True):
+        losses = (bench.descend(each)["loss"] for each in (other, one))
+        close(f"micro-batches must add up to the loss of the {one.who} on the whole batch", *losses)
+        close(f"micro-batches must move the {one.who} like one batch", other.says(bench.shown), one.says(bench.shown))
 
 
-def descent_keeps_pairs_and_normaliser(bench: Bench) -> None:
-    scale = Normaliser(**{name: 3.0 * value for name, value in vars(bench.batch.normaliser()).items()})
-    parts = bench.build(micro_batch_size=3)
-    for who, learner, loss in bench.learners(parts):
-        pieces: list[Batch] = []
+def micro_batches_keep_pairs_and_normaliser(bench: Bench) -> None:
+    given = {name: value if value is None else 3.0 * value for name, value in vars(bench.batch.normaliser()).items()}
+    for one in bench.learning(bench.build(micro_batch_size=3)):
+        loss, pieces, scales = watched(one.loss)
+        one.learner.descend(loss, bench.batch, Normaliser(**given))
+        must(all(same(vars(scale), given) for scale in scales), f"the {one.who} must pass its normaliser on.")
+        shown, own = ([getattr(piece, name).context_id for piece in pieces] for name in ("demonstrations", "own"))
+        must(same(shown, own), f"descend of the {one.who} must keep each demonstration with its own sample.")
+        must(same(torch.cat(shown), bench.shown.context_id), f"descend of the {one.who} must see each row once.")
 
-        def spy(batch: Batch, normaliser: Normaliser, loss: LossFunction = loss, to: list[Batch] = pieces) -> Any:
-            right = _same(vars(normaliser), vars(scale))
-            assert right, "descend must hand the loss the normaliser of the whole batch, as it was given."
-            to.append(batch)
-            return loss(batch, normaliser)
 
-        learner.descend(spy, bench.batch, scale)
-        for name in ("demonstrations", "own"):
-            rows = torch.cat([getattr(piece, name).context_id.cpu() for piece in pieces if getattr(piece, name)])
-            whole = getattr(bench.batch, name).context_id.cpu()
-            assert torch.equal(rows.sort()[0], whole.sort()[0]), f"the {who}'s micro-batches are not the batch."
-        for piece in pieces:
-            if piece.demonstrations and piece.own:
-                together = torch.equal(piece.demonstrations.context_id, piece.own.context_id)
-                assert together, f"descend of the {who} tears demonstrations and own samples of one context apart."
+def checkpoints_hold_everything(bench: Bench) -> None:
+    parts, others = bench.trained(bench.build(optimiser="adam")), bench.build(optimiser="adam")
+    here, there = bench.held(parts), bench.held(others)
+    with tempfile.TemporaryDirectory() as folder:
+        states = checkpoint.load(checkpoint.save(Path(folder), [one.state_dict() for one in here], 1))
+    for other, state in zip(there, states, strict=True):
+        other.load_state_dict(state)
+    must(same(bench.seen(*here), bench.seen(*there)), "a checkpoint must bring back what was saved.")
+    bench.trained(parts)
+    bench.trained(others)
+    must(same(bench.seen(*here), bench.seen(*there)), "learning must go on as if it had never been interrupted.")
+    must(same(*([one.state_dict() for one in side] for side in (here, there))), "states must go on alike, too.")
+
+
+def improve_climbs_and_touches_nothing_else(bench: Bench) -> None:
+    parts = bench.trained()
+    if parts.reward is None:
+        return
+    still, before = bench.seen(parts.reward, parts.reference), bench.seen(parts.policy)
+    metrics, own = bench.improve(parts, parts.reward)
+    own.validated("behaviours of improve")
+    must(same(own.context_id, bench.contexts.ids) or not bench.chosen, "improve must answer the contexts in order.")
+    must(math.isfinite(metrics.get("policy_loss", math.nan)), f"improve must say 'policy_loss'; got {metrics}.")
+    must(not same(before, bench.seen(parts.policy)), "improve must move the policy.")
+    must(same(still, bench.seen(parts.reward, parts.reference)), "improve must not move the reward or the reference.")
+
+
+def only_rewarded_steps_count(bench: Bench) -> None:
+    plain, junk = bench.trained(), bench.trained()
+    must(bench.reward(plain)(bench.padded).requires_grad, "the reward must be differentiable.")
+    if plain.reward is not None:
+        bench.improve(plain, plain.reward)
+        bench.improve(junk, JunkOutside(junk.reward))
+    must(same(bench.seen(plain.policy), bench.seen(junk.policy)), "improve must not read the reward off `rewarded`.")
+
+
+def padding_changes_nothing(bench: Bench) -> None:
+    parts, both = bench.trained(), (bench.padded, bench.shown)
+    reward, num_steps = bench.reward(parts), bench.shown.num_steps
+    close("log_prob must not depend on padding", *(parts.policy.log_prob(one)[:, :num_steps] for one in both))
+    close("returns must not depend on it", *(returns(reward(one), one.discount(bench.method.gamma)) for one in both))
+    for phase in (CLONE, JOINT):
+        loss, batches = bench.loss(parts, phase, reward), [replace(bench.batch, demonstrations=one) for one in both]
+        close("losses must not depend on padding", *(loss(batch, batch.normaliser())[0] for batch in batches))
+
+
+def evaluation_is_only_looking(bench: Bench) -> None:
+    parts = bench.trained()
+    state = copy.deepcopy([one.state_dict() for one in bench.held(parts)])
+    metrics = bench.domain.evaluate(parts.policy, bench.reward(parts))
+    finite = all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
+    must(finite and "score" in metrics, f"evaluate must give finite floats, 'score' among them; got {metrics}.")
+    must(same(state, [one.state_dict() for one in bench.held(parts)]), "evaluate must leave policy and reward alone.")
+
+
+def implicit_reward_moves_the_policy_alone(bench: Bench) -> None:
+    parts = bench.trained()
+    reference = parts.policy.frozen()
+    reward = ImplicitReward(parts.policy, reference, bench.method.beta)
+    close("the implicit reward must be zero where policy is reference", reward(bench.shown), torch.zeros(1))
+    before, still = bench.seen(parts.policy), bench.seen(reference)
+    parts.policy.descend(bench.loss(parts, JOINT, reward), bench.batch, bench.batch.normaliser())
+    must(not same(before, bench.seen(parts.policy)), "a loss of the implicit reward must move the policy.")
+    must(same(still, bench.seen(reference)), "a loss of the implicit reward must not move its reference.")
+
+
+CHECKS = (
+    contexts_are_numbered, data_are_valid, builds_start_afresh, samples_answer_their_contexts,
+    samples_depend_on_the_generator, log_probs_fit_the_samples, frozen_stays, descent_goes_down, micro_batches_add_up,
+    micro_batches_keep_pairs_and_normaliser, checkpoints_hold_everything, improve_climbs_and_touches_nothing_else,
+    only_rewarded_steps_count, padding_changes_nothing, evaluation_is_only_looking,
+    implicit_reward_moves_the_policy_alone,
+)  # fmt: skip
