@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from unified_irl import statistics
+from unified_irl import coverage, statistics
 from unified_irl.errors import UserError
 
 SCORES = st.floats(-1e3, 1e3)
@@ -316,8 +316,8 @@ def test_printed_aggregate_is_t_over_seeds_below_twenty_and_bootstrap_from_there
             lambda: statistics.stratified_bootstrap([[1.0], [2.0]], np.mean, rng=np.random.default_rng(0)),
             "Write np.mean as lambda s: s.mean(axis=(-2, -1))",
         ),
-        (lambda: statistics.simulate_coverage(3, 1, np.random.default_rng(0), kind="norml"), "Did you mean normal?"),
-        (lambda: statistics.simulate_coverage(3, 1, np.random.default_rng(0), what="men"), "Did you mean mean?"),
+        (lambda: coverage.simulate_coverage(3, 1, np.random.default_rng(0), kind="norml"), "Did you mean normal?"),
+        (lambda: coverage.simulate_coverage(3, 1, np.random.default_rng(0), what="men"), "Did you mean mean?"),
     ],
 )
 def test_errors_are_sentences(call, sentence):
@@ -335,8 +335,8 @@ def test_printed_intervals_cover_normal_scores(what, num_seeds):
 
     A mean of the middle two of four normal scores is not quite normal, yet close enough for t.
     """
-    coverage = statistics.simulate_coverage(num_seeds, 2500, np.random.default_rng(num_seeds), what=what)
-    assert 0.93 <= coverage <= 0.97
+    covered = coverage.simulate_coverage(num_seeds, 2500, np.random.default_rng(num_seeds), what=what)
+    assert 0.93 <= covered <= 0.97
 
 
 # Lopsided scores break the promise at few seeds, and no interval of a mean can know it: three seeds that all succeed
@@ -364,8 +364,8 @@ def test_printed_intervals_cover_normal_scores(what, num_seeds):
     ],
 )
 def test_coverage_of_lopsided_scores_is_what_was_recorded(kind, what, num_seeds, low, high):
-    coverage = statistics.simulate_coverage(num_seeds, 2500, np.random.default_rng(0), kind, what)
-    assert low <= coverage <= high
+    covered = coverage.simulate_coverage(num_seeds, 2500, np.random.default_rng(0), kind, what)
+    assert low <= covered <= high
 
 
 # Measured with 4,000 trials of one task: 97 to 100 % at 3 seeds, 97 to 99 % at 5, 95.5 to 97.5 % at 20.

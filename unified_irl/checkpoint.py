@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from unified_irl.errors import UserError
-from unified_irl.serialise import StateEncoder, canonical, decode_state, write_json
+from unified_irl.serialise import canonical, write_json
+from unified_irl.state_codec import StateEncoder, decode_state
 
 # Nested dicts, lists and tuples of tensors, numpy arrays, numbers, text and None. Spelled out as a recursive union it
 # would demand a cast at every use.
