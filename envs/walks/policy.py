@@ -118,8 +118,9 @@ class TabularPolicy:
         return log_prob_BTA.gather(-1, data["action"][..., None]).squeeze(-1) * trajectories.mask
 
     def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
-        self._walker = None
-        return self.descent.descend(loss, batch, normaliser)
+        metrics = self.descent.descend(loss, batch, normaliser)
+        self._walker = None  # Afterwards, because the loss may have looked at the walker.
+        return metrics
 
     def improve(
         self,
