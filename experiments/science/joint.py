@@ -22,7 +22,7 @@ from unified_irl.methods import Method, method
 from unified_irl.run_config import RunConfig
 from unified_irl.tracking import TrackingConfig
 
-STEPS = 200
+STEPS = 100
 """Descent steps of every stage of every method."""
 FIRST_TUNING_SEED = 1000
 METRICS = ("score", "unseen/score", "kl_expert", "unseen/kl_expert")
