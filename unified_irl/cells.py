@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import threading
 import time
+import traceback
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -91,38 +93,79 @@ def _finished(cells: Sequence[Cell], root: Path) -> Iterator[Outcome]:
 
 
 def _computed(cells: Sequence[Cell], root: Path, work: Work, num_workers: int) -> Iterator[Outcome]:
-    """Outcomes as they come. A worker that dies takes its pool along: the pool is made anew and its cells go on."""
-    crashes = dict.fromkeys((cell.name for cell in cells), 0)
-    waiting = list(cells)
-    while waiting:
-        done: list[str] = []
-        pool = ProcessPoolExecutor(
-            min(num_workers, len(waiting)), multiprocessing.get_context("spawn"), _watch_parent, (os.getpid(),)
-        )
+    """Outcomes as they come. A worker has one cell at a time, so it is known whose computation it died of."""
+    waiting, crashes = deque(cells), Counter[str]()
+    idle: list[_Worker] = []
+    busy: list[_Worker] = []
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < num_workers:
+                busy.append(idle.pop() if idle else _Worker(root, work))
+                busy[-1].begin(waiting.popleft())
+            ready = wait([worker.line for worker in busy])
+            for worker in [worker for worker in busy if worker.line in ready]:
+                outcome, cell = worker.outcome(), worker.cell
+                busy.remove(worker)
+                if outcome is not None:
+                    idle.append(worker)
+                    yield outcome
+                    continue
+                crashes[cell.name] += 1
+                if crashes[cell.name] < MOST_CRASHES:
+                    waiting.appendleft(cell)
+                else:
+                    why = f"its process died {MOST_CRASHES} times, at last by {worker.cause_of_death()}"
+                    yield Outcome(cell=cell, result=None, failure=why)
+    finally:
+        for worker in [*idle, *busy]:
+            worker.stop()
+
+
+class _Worker:
+    """A process that computes one cell after another."""
+
+    cell: Cell
+
+    def __init__(self, root: Path, work: Work) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.line, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, root, work, os.getpid()))
+        self._process.start()
+        theirs.close()
+
+    def begin(self, cell: Cell) -> None:
+        self.cell = cell
+        with contextlib.suppress(OSError):  # it is dead already; `outcome` will say so
+            self.line.send(cell)
+
+    def outcome(self) -> Outcome | None:
+        """What came of its cell; None if it died."""
         try:
-            futures = {pool.submit(_compute, cell, root, work): cell for cell in waiting}
-            for outcome in _as_they_end(futures):
-                done.append(outcome.cell.name)
-                yield outcome
-        except BrokenProcessPool:
-            for cell in waiting:
-                if cell.name not in done and cell.directory(root).exists():
-                    crashes[cell.name] += 1
-        finally:
-            _stop(pool)
-        lost = [cell for cell in waiting if cell.name not in done]
-        waiting = [cell for cell in lost if crashes[cell.name] < MOST_CRASHES]
-        for cell in lost:
-            if cell not in waiting:
-                yield Outcome(cell=cell, result=None, failure=f"its process died {MOST_CRASHES} times (out of memory?)")
+            outcome: Outcome = self.line.recv()
+        except (EOFError, OSError):
+            return None
+        return outcome
+
+    def cause_of_death(self) -> str:
+        self._process.join()
+        code = self._process.exitcode or 0
+        if code == -signal.SIGKILL:
+            return f"signal {-code} (the system sends it when memory runs out)"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def stop(self) -> None:
+        """End it now: what it was doing is in its checkpoints."""
+        self._process.terminate()
+        self._process.join()
 
 
-def _as_they_end(futures: dict[Future[Outcome], Cell]) -> Iterator[Outcome]:
-    left = set(futures)
-    while left:
-        ended, left = wait(left, return_when=FIRST_COMPLETED)
-        for future in ended:
-            yield future.result()
+def _serve(line: Any, root: Path, work: Work, parent: int) -> None:
+    """A worker's life. Ctrl-C reaches it too, but is the matrix's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _watch_parent(parent)
+    with contextlib.suppress(EOFError):
+        while True:
+            line.send(_compute(line.recv(), root, work))
 
 
 def _compute(cell: Cell, root: Path, work: Work) -> Outcome:
@@ -134,17 +177,15 @@ def _compute(cell: Cell, root: Path, work: Work) -> Outcome:
         (directory / FAILURE).unlink(missing_ok=True)
         return Outcome(cell=cell, result=read_json(directory / RESULT))
     except UserError as error:
-        with contextlib.suppress(OSError):
-            write_json(directory / FAILURE, {"failure": str(error)})
-        return Outcome(cell=cell, result=None, failure=str(error))
+        return _failed(cell, directory, str(error))
+    except Exception as error:
+        return _failed(cell, directory, f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def _stop(pool: ProcessPoolExecutor) -> None:
-    """End the workers now: what they were doing is in their checkpoints."""
-    processes = list((getattr(pool, "_processes", None) or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()
+def _failed(cell: Cell, directory: Path, why: str, trace: str = "") -> Outcome:
+    with contextlib.suppress(OSError):
+        write_json(directory / FAILURE, {"failure": why, **({"traceback": trace} if trace else {})})
+    return Outcome(cell=cell, result=None, failure=why)
 
 
 def _watch_parent(parent: int) -> None:
