@@ -31,10 +31,11 @@ class Provenance:
 def _check_makers(what: str, count: int, maker: Tensor, makers: tuple[Provenance, ...]) -> None:
     if maker.shape != (count,):
         raise UserError(f"{what}: 'maker' has shape {list(maker.shape)}; expected [{count}], one entry per record.")
-    if count and (int(maker.min()) < 0 or int(maker.max()) >= len(makers)):
+    wrong = maker[(maker < 0) | (maker >= len(makers))]
+    if maker.is_floating_point() or len(wrong):
+        named = f"names entry {int(wrong[0])}" if len(wrong) else "holds fractions, not entries,"
         raise UserError(
-            f"{what}: 'maker' names entry {int(maker.max())} of a list of {len(makers)} makers; "
-            "every record must point into the list."
+            f"{what}: 'maker' {named} of a list of {len(makers)} makers; every record must point into the list."
         )
 
 
@@ -122,6 +123,11 @@ class Preferences:
             raise UserError(
                 f"{what}: {len(self.first)} first sides, {len(self.second)} second sides and {count} labels; "
                 "expected the same number of each."
+            )
+        if self.label.shape != (count,) or not self.label.is_floating_point():
+            raise UserError(
+                f"{what}: 'label' has shape {list(self.label.shape)} of {self.label.dtype}; expected one float per "
+                "comparison."
             )
         if not bool(((self.label >= 0) & (self.label <= 1)).all()):
             raise UserError(

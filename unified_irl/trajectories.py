@@ -20,6 +20,11 @@ from unified_irl.errors import UserError
 Index = Tensor | slice
 PER_BEHAVIOUR = ("context_id", "weight", "start_step", "terminated", "truncated")
 PER_STEP = ("mask", "rewarded", "behaviour_log_prob")
+KINDS = {
+    "true or false": ("mask", "rewarded", "terminated", "truncated"),
+    "64-bit integers": ("context_id", "start_step"),
+    "floats": ("weight", "behaviour_log_prob"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,10 +153,10 @@ class Trajectories:
             raise UserError(f"{what}: 'mask' has shape {list(self.mask.shape)}; expected [behaviours, steps].")
         shape = self.mask.shape
         for name, value in {**self.data, **{name: getattr(self, name) for name in PER_STEP}}.items():
-            if value.shape[:2] != shape:
+            if value.shape[:2] != shape or (name in PER_STEP and value.dim() > 2):
+                more = "" if name in PER_STEP else ", ..."
                 raise UserError(
-                    f"{what}: '{name}' has shape {list(value.shape)}; expected [{shape[0]}, {shape[1]}, ...] "
-                    "like 'mask'."
+                    f"{what}: '{name}' has shape {list(value.shape)}; expected [{shape[0]}, {shape[1]}{more}] like 'mask'."
                 )
         for name in PER_BEHAVIOUR:
             if getattr(self, name).shape != shape[:1]:
@@ -159,6 +164,10 @@ class Trajectories:
                     f"{what}: '{name}' has shape {list(getattr(self, name).shape)}; expected [{shape[0]}], "
                     "one entry per behaviour."
                 )
+        for kind, names in KINDS.items():
+            for name in names:
+                if not _is(kind, getattr(self, name)):
+                    raise UserError(f"{what}: '{name}' holds {getattr(self, name).dtype}; expected {kind}.")
         if shape[0] == 0 or not bool(self.rewarded.any(1).all()):
             empty = "it holds no behaviour" if shape[0] == 0 else "a behaviour in it has no step"
             raise UserError(f"{what}: {empty}; expected at least one behaviour of at least one step.")
@@ -168,12 +177,21 @@ class Trajectories:
             )
         for name, value in {**self.data, "weight": self.weight, "behaviour_log_prob": self.behaviour_log_prob}.items():
             if value.is_floating_point() and not bool(value.isfinite().all()):
-                bad = int((~value.isfinite()).flatten(1 if value.dim() > 1 else 0).any(-1).sum())
+                bad = int((~value.isfinite()).reshape(len(value), -1).any(1).sum())
                 raise UserError(
                     f"{what}: '{name}' holds NaN or infinite numbers in {bad} behaviours; remove or repair them."
                 )
-        if bool((self.weight < 0).any()):
+        if bool((self.weight < 0).any()) or not bool(self.weight.any()):
+            given = "only zeros" if not bool(self.weight.any()) else "negative numbers"
+            raise UserError(f"{what}: 'weight' holds {given}; weights say how much a behaviour counts, 0 or more.")
+        if bool((self.start_step < 0).any()):
             raise UserError(
-                f"{what}: 'weight' holds negative numbers; weights say how much a behaviour counts, 0 or more."
+                f"{what}: 'start_step' holds negative numbers; expected the time of the first step, 0 or more."
             )
         return self
+
+
+def _is(kind: str, value: Tensor) -> bool:
+    if kind == "floats":
+        return value.is_floating_point()
+    return value.dtype == (torch.bool if kind == "true or false" else torch.int64)
