@@ -5,7 +5,7 @@ from __future__ import annotations
 from experiments import command
 from experiments.compare_config import CompareConfig
 
-DEMO = CompareConfig(set=("task.num-nodes=40", "task.horizon=16", "task.num-demonstrations=8"), out="runs/demo")
+DEMO = CompareConfig(set=("task.num-nodes=48", "task.horizon=16", "task.num-demonstrations=8"), out="runs/demo")
 """Few demonstrations: that is where methods differ."""
 
 
