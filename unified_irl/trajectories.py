@@ -154,10 +154,8 @@ class Trajectories:
         shape = self.mask.shape
         for name, value in {**self.data, **{name: getattr(self, name) for name in PER_STEP}}.items():
             if value.shape[:2] != shape or (name in PER_STEP and value.dim() > 2):
-                more = "" if name in PER_STEP else ", ..."
-                raise UserError(
-                    f"{what}: '{name}' has shape {list(value.shape)}; expected [{shape[0]}, {shape[1]}{more}] like 'mask'."
-                )
+                wanted = f"[{shape[0]}, {shape[1]}{'' if name in PER_STEP else ', ...'}]"
+                raise UserError(f"{what}: '{name}' has shape {list(value.shape)}; expected {wanted} like 'mask'.")
         for name in PER_BEHAVIOUR:
             if getattr(self, name).shape != shape[:1]:
                 raise UserError(
