@@ -161,6 +161,10 @@ class JunkOutside:
         metrics: dict[str, Tensor] = self.reward.descend(*given)
         return metrics
 
+    def measure(self, *given: Any) -> dict[str, Tensor]:
+        metrics: dict[str, Tensor] = self.reward.measure(*given)
+        return metrics
+
     def state_dict(self) -> State:
         state: State = self.reward.state_dict()
         return state

@@ -1,5 +1,8 @@
 """What a domain brings: a policy, a reward, and the data. `unified_irl.conformance` checks all of it.
 
+Contexts, trajectories and generators that cross a contract live on the CPU; log-probabilities and rewards are answered
+on the device of their model, and `descend` and `measure` move their micro-batches there.
+
 Shape legend: B behaviours, T steps.
 """
 
@@ -52,6 +55,10 @@ class Learnable(Protocol):
         """
         ...
 
+    def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+        """The same numbers without the step, and without a gradient."""
+        ...
+
 
 class RewardFunction(Protocol):
     """float[B, T]: the reward of every step, differentiable; what it says outside `rewarded` is never read."""
@@ -63,7 +70,10 @@ class Reward(Learnable, Stateful, RewardFunction, Protocol):
     """An explicit reward."""
 
     def for_policy(self) -> Callable[..., Tensor]:
-        """The same reward as the policy of this domain asks for it: detached, normalised, per transition."""
+        """The same reward as the policy of this domain asks for it: detached, normalised, per transition.
+
+        The core never calls it; what its arguments are is between a domain's policy and its reward.
+        """
         ...
 
 
@@ -80,10 +90,11 @@ class Policy(Learnable, Sampler, Protocol):
         num_updates: int,
         generator: Generator,
     ) -> tuple[Metrics, Trajectories]:
-        """Climb E[Σ γ^t (r − β log π/π_ref)] for `num_updates` updates.
+        """Climb E[Σ γ^t (r − β log π/π_ref)] for `num_updates` updates, of whatever size suits the domain.
 
-        Hands back behaviours made on the way, so that nothing is simulated twice. Where contexts can be chosen, there
-        is one per context and in their order. The metrics hold `policy_loss`, minus the objective.
+        Hands back whole behaviours made during or after the updates, so that nothing is simulated twice; at least one
+        for each of the contexts where contexts can be chosen. The metrics hold `policy_loss`: minus the objective per
+        behaviour of the policy, an estimate of the true one (not a critic's loss), finite from the first round on.
         """
         ...
 

@@ -31,13 +31,26 @@ class Descent:
     def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
         """One step; the losses and metrics of the micro-batches add up to those of the batch."""
         self.optimiser.zero_grad(set_to_none=True)
+        total = self._over_pieces(loss, batch, normaliser, backward=True)
+        self.step()
+        return total
+
+    @torch.no_grad()
+    def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+        """The same sums without gradient or step."""
+        return self._over_pieces(loss, batch, normaliser, backward=False)
+
+    def _over_pieces(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, *, backward: bool
+    ) -> dict[str, Tensor]:
+        device = self.parameters[0].device
         total: dict[str, Tensor] = {}
         for piece in batch.micro_batches(self.config.micro_batch_size):
-            value, metrics = loss(piece, normaliser)
-            value.backward()  # type: ignore[no-untyped-call]
+            value, metrics = loss(piece if device.type == "cpu" else piece.to(device), normaliser)
+            if backward:
+                value.backward()  # type: ignore[no-untyped-call]
             for name, metric in {"loss": value.detach(), **metrics}.items():
                 total[name] = total[name] + metric if name in total else metric
-        self.step()
         return total
 
     def step(self) -> None:

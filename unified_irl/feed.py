@@ -56,25 +56,33 @@ def aligned(
     A context that only one side knows is paired with any row of the other: in a world where start states are never met
     twice, all contexts stand for one.
     """
-    own = own[torch.isin(own.context_id, demonstrations.context_id)] if len(own) > len(demonstrations) else own
+    answers = torch.isin(own.context_id, demonstrations.context_id)
+    if len(own) > len(demonstrations) and bool(answers.any()):
+        own = own[answers]
     if torch.equal(demonstrations.context_id, own.context_id):
         return demonstrations, own
     draw = stream(seed, "pairs", stage, round_)
     if len(own) > len(demonstrations):
-        return demonstrations[_partner(own.context_id, demonstrations.context_id, draw)], own
-    return demonstrations, own[_partner(demonstrations.context_id, own.context_id, draw)]
+        return demonstrations[_partners(own.context_id, demonstrations.context_id, draw)], own
+    return demonstrations, own[_partners(demonstrations.context_id, own.context_id, draw)]
 
 
-def _partner(wanted: Tensor, offered: Tensor, draw: Generator) -> Tensor:
-    """For each wanted context the index of a random offered row of that context, or of any row where there is none."""
-    ids, order = torch.sort(offered, stable=True)
-    low = torch.searchsorted(ids, wanted)
-    high = torch.searchsorted(ids, wanted, right=True)
+def _partners(wanted: Tensor, offered: Tensor, draw: Generator) -> Tensor:
+    """For each wanted context the index of an offered row of that context, or of any row where there is none.
+
+    The rows of a context take turns, in random order: each is taken equally often, to within one.
+    """
+    shuffled = torch.randperm(len(offered), generator=draw)
+    ids, order = torch.sort(offered[shuffled], stable=True)
+    low, high = torch.searchsorted(ids, wanted), torch.searchsorted(ids, wanted, right=True)
     missing = low == high
-    low = torch.where(missing, 0, low)
-    high = torch.where(missing, len(ids), high)
-    pick = low + (torch.rand(len(wanted), generator=draw) * (high - low)).long().clamp(max=len(ids) - 1)
-    return order[pick.clamp(max=len(ids) - 1)]
+    low, high = torch.where(missing, 0, low), torch.where(missing, len(ids), high)
+    group = torch.where(missing, -1, wanted)
+    together = torch.sort(group, stable=True)[1]
+    first = torch.searchsorted(group[together], group[together])
+    turn = torch.empty_like(wanted)
+    turn[together] = torch.arange(len(wanted)) - first
+    return shuffled[order[low + turn % (high - low)]]
 
 
 def held_out(preferences: Preferences, share: float, seed: int) -> tuple[Preferences, Preferences]:

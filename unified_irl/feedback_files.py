@@ -6,6 +6,7 @@ Reading runs no code and believes nothing: shapes, numbers and provenance are ch
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,9 @@ def _read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
         raise UserError(f"{path}: there is no such file; expected a file of {kind} as `unified-irl collect` writes it.")
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; expected a file of {kind} as `unified-irl collect` writes it.")
-    _refuse_duplicate_keys(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        _without_duplicate_keys(file.read(size) if size < path.stat().st_size else b"", path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -110,10 +113,10 @@ def _read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
             f"{path}: not a whole safetensors file ({error}); was it cut short, or is it something else?"
         ) from error
     try:
-        header = json.loads(metadata.get("unified_irl", ""))
+        header = _without_duplicate_keys(metadata.get("unified_irl", ""), path)
         assert isinstance(header, dict)
         assert isinstance(header.get("makers"), list)
-    except (ValueError, AssertionError):
+    except AssertionError:
         raise UserError(f"{path}: its header does not say who made it; expected a file of '{FORMAT}'.") from None
     if header.get("format") != FORMAT or header.get("kind") != kind:
         given = f"{header.get('kind')} in '{header.get('format')}'"
@@ -121,22 +124,19 @@ def _read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any
     return tensors, header
 
 
-def _refuse_duplicate_keys(path: Path) -> None:
-    """A tensor named twice: readers differ on which one counts, so nobody can know what was learnt from."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        raw = file.read(size) if size < path.stat().st_size else b""
+def _without_duplicate_keys(text: str | bytes, path: Path) -> Any:
+    """The JSON data, None where it is no JSON. Readers differ on which of two equal keys counts, so nobody could know
+    what was learnt from: that is refused."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         if twice:
             raise UserError(f"{path}: its header names {', '.join(twice)} twice; expected every key once.")
         return dict(pairs)
 
     try:
-        json.loads(raw, object_pairs_hook=unique)
+        return json.loads(text, object_pairs_hook=unique)
     except UserError:
         raise
-    except ValueError:
-        return  # safetensors says what is wrong with a header that is no JSON
+    except (ValueError, RecursionError):
+        return None  # The callers say what is wrong with it.

@@ -41,12 +41,21 @@ def likelihood_term(term: Term, batch: Batch, normaliser: Normaliser) -> Loss | 
 
 
 def linear_term(term: Term, batch: Batch, normaliser: Normaliser) -> Loss | None:
+    """The sides need not be paired, so a micro-batch may hold rows of one side only."""
     demonstrations, own = batch.demonstrations, batch.own
-    if demonstrations is None or own is None or normaliser.demonstrations is None or normaliser.own is None:
+    if normaliser.demonstrations is None or normaliser.own is None or (demonstrations is None and own is None):
         return None
-    shown, did = term.returns(demonstrations), term.returns(own)
+    shown = None if demonstrations is None else term.returns(demonstrations)
+    did = None if own is None else term.returns(own)
+    none = normaliser.own.new_zeros(0)
     loss = objectives.linear(
-        shown[2], did[2], demonstrations.weight, own.weight, normaliser.demonstrations, normaliser.own, term.beta
+        none if shown is None else shown[2],
+        none if did is None else did[2],
+        none if demonstrations is None else demonstrations.weight,
+        none if own is None else own.weight,
+        normaliser.demonstrations,
+        normaliser.own,
+        term.beta,
     )
     return _with_regularisers(loss, term.regularisation, batch, normaliser, shown, did)
 
@@ -88,14 +97,15 @@ def _with_regularisers(
     regularisation: Regularisation,
     batch: Batch,
     normaliser: Normaliser,
-    *sides: tuple[Tensor, Tensor, Tensor],
+    *sides: tuple[Tensor, Tensor, Tensor] | None,
 ) -> Loss:
     """The loss plus the magnitude and clamp penalties over demonstrations and own samples."""
     total, metrics = loss
     parts = ((batch.demonstrations, normaliser.demonstrations), (batch.own, normaliser.own))
-    for (trajectories, scale), (reward_BT, discount_BT, return_B) in zip(parts, sides, strict=True):
-        assert trajectories is not None
-        assert scale is not None
+    for (trajectories, scale), side in zip(parts, sides, strict=True):
+        if trajectories is None or scale is None or side is None:
+            continue
+        reward_BT, discount_BT, return_B = side
         penalties = []
         if regularisation.magnitude:
             penalties.append((regularisation.magnitude, objectives.magnitude(return_B, trajectories.weight, scale)))

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import torch
-
 from unified_irl import feed
 from unified_irl.batch import Batch
 from unified_irl.contracts import Domain, LossFunction, Metrics, Policy, Reward, RewardFunction, Sampler, State
@@ -27,7 +25,8 @@ class Learner:
         self.demonstrations, self.preferences, self.set_aside = _data(domain, method, seed)
         parts = domain.build(method)
         self.policy, self.reward = parts.policy, parts.reward
-        self.references: dict[Reference, Sampler] = {"start": parts.reference, "previous": parts.reference}
+        self.given = parts.reference
+        self.references: dict[Reference, Sampler] = {"start": self.given, "previous": self.given}
         self.own: deque[Trajectories] = deque()
         self.plateau = Plateau()
         self.stage = self.round_of_stage = self.num_rounds = 0
@@ -97,22 +96,31 @@ class Learner:
             return {}
         clock = (self.seed, self.stage, self.round_of_stage)
         if shown is not None and own is not None and phase.needs_own_samples:
-            self.own.append(own)
-            while len(self.own) > phase.own_memory:
-                self.own.popleft()
-            shown, own = feed.aligned(shown, Trajectories.cat(self.own) if len(self.own) > 1 else own, *clock)
+            shown, own = feed.aligned(shown, self._remembered(own, phase), *clock)
         else:
             own = None
         compared = self.preferences if phase.learns_preferences else None
         loss = self._loss(phase)
-        metrics: dict[str, torch.Tensor] = {}
-        for batch in feed.batches(shown, own, compared, phase, *clock):
-            metrics = self._learning(phase).descend(loss, batch, batch.normaliser())
+        learning = self._learning(phase)
+        steps = [
+            learning.descend(loss, batch, batch.normaliser())
+            for batch in feed.batches(shown, own, compared, phase, *clock)
+        ]
+        metrics = {name: sum(float(step[name]) for step in steps) / len(steps) for name in steps[0]}
         if self.set_aside is not None and phase.until == "held-out preferences":
             aside = Batch(preferences=self.set_aside)
-            with torch.no_grad():
-                metrics["held_out_preference_loss"] = loss(aside, aside.normaliser())[1]["preference_loss"]
-        return {name: float(value) for name, value in metrics.items()}
+            metrics["held_out_preference_loss"] = float(
+                learning.measure(loss, aside, aside.normaliser())["preference_loss"]
+            )
+        return metrics
+
+    def _remembered(self, own: Trajectories, phase: Phase) -> Trajectories:
+        """This round's own samples and those of the rounds that the phase remembers."""
+        together = Trajectories.cat([*self.own, own]) if self.own else own
+        self.own.append(own)
+        while len(self.own) >= phase.own_memory:
+            self.own.popleft()
+        return together
 
     def _loss(self, phase: Phase) -> LossFunction:
         return joint_loss(
@@ -149,14 +157,17 @@ class Learner:
         self.plateau = Plateau()
         self.own.clear()
         if self.stage == 1 and self.method.init == "clone":
-            self.references["start"] = self.policy.frozen()
+            self.references = dict.fromkeys(self.references, self.policy.frozen())
 
     def state_dict(self) -> State:
         """All that the next round depends on, besides the data, the method and the seed."""
         return {
             "policy": self.policy.state_dict(),
             "reward": None if self.reward is None else self.reward.state_dict(),
-            "references": {name: reference.state_dict() for name, reference in self.references.items()},
+            "references": {
+                name: None if reference is self.given else reference.state_dict()
+                for name, reference in self.references.items()
+            },
             "own": [own.state_dict() for own in self.own],
             "plateau": self.plateau.state_dict(),
             "counters": {"stage": self.stage, "round_of_stage": self.round_of_stage, "num_rounds": self.num_rounds},
@@ -167,8 +178,10 @@ class Learner:
         if self.reward is not None:
             self.reward.load_state_dict(state["reward"])
         for name in self.references:
-            self.references[name] = self.policy.frozen()
-            self.references[name].load_state_dict(state["references"][name])
+            saved = state["references"][name]
+            self.references[name] = self.given if saved is None else self.policy.frozen()
+            if saved is not None:
+                self.references[name].load_state_dict(saved)
         self.own = deque(Trajectories(**own) for own in state["own"])
         self.plateau.load_state_dict(state["plateau"])
         self.stage, self.round_of_stage = state["counters"]["stage"], state["counters"]["round_of_stage"]

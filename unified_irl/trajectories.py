@@ -60,7 +60,7 @@ class Trajectories:
     behaviour_log_prob: Tensor
     """float[B, T]: log-probability under the policy that made the step, zero where nobody knows."""
     start_step: Tensor
-    """long[B]: the time of the first step within its episode; zero unless this is a segment."""
+    """long[B]: the column of the first step within its whole behaviour; zero unless this is a segment."""
     terminated: Tensor
     """bool[B]: the world ended the behaviour."""
     truncated: Tensor
@@ -127,7 +127,8 @@ class Trajectories:
             picked = value.gather(1, position.view(*position.shape, *extra).expand(-1, -1, *value.shape[2:]))
             return picked * inside.view(*inside.shape, *extra).to(picked.dtype)
 
-        reaches_end = start + num_steps >= self.rewarded.sum(1)
+        last = self.num_steps - self.rewarded.flip(1).to(torch.uint8).argmax(1)
+        reaches_end = start + num_steps >= last
         return replace(
             self,
             data={name: window(value) for name, value in self.data.items()},

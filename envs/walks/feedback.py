@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
 from envs.labeller import label, seen_return
 from envs.walks.policy import Walker
@@ -91,16 +92,18 @@ def _shown(world: World, walks: Trajectories, draw: Generator) -> Trajectories:
 
 
 def checked(world: World, feedback: Feedback, where: str) -> Feedback:
-    """Feedback from a file, or a sentence on why its walks are not walks of this graph."""
+    """Feedback from a file, with this world's numbers of its contexts; or a sentence on why its walks are not walks of
+    this graph."""
     if isinstance(feedback, Demonstrations):
-        _check_walks(world, feedback.trajectories, where)
-    else:
-        _check_walks(world, feedback.first, f"{where}, first side")
-        _check_walks(world, feedback.second, f"{where}, second side")
-    return feedback
+        return replace(feedback, trajectories=_checked_walks(world, feedback.trajectories, where))
+    return replace(
+        feedback,
+        first=_checked_walks(world, feedback.first, f"{where}, first side"),
+        second=_checked_walks(world, feedback.second, f"{where}, second side"),
+    )
 
 
-def _check_walks(world: World, walks: Trajectories, where: str) -> None:
+def _checked_walks(world: World, walks: Trajectories, where: str) -> Trajectories:
     num_goals, num_nodes, num_actions = world.graph.shape
     for name, limit in (("node", num_nodes), ("action", num_actions), ("goal", num_goals)):
         if name not in walks.data:
@@ -111,10 +114,12 @@ def _check_walks(world: World, walks: Trajectories, where: str) -> None:
                 f"{where}: '{name}' runs from {value.min():g} to {value.max():g}; expected whole numbers from 0 to "
                 f"{limit - 1} in this graph. Was the file made for another graph (num_nodes, graph_seed)?"
             )
-    impossible = ~world.graph.possible_NA[walks.data["node"], walks.data["action"]] & walks.mask
-    if bool(impossible.any()):
+    node, action = walks.data["node"], walks.data["action"]
+    wrong = ~world.graph.possible_NA[node, action] & walks.mask
+    wrong[:, 1:] |= (world.graph.next_NA[node, action][:, :-1] != node[:, 1:]) & walks.mask[:, 1:]
+    if bool(wrong.any()):
         raise UserError(
-            f"{where}: {int(impossible.any(1).sum())} walks take an edge that this graph does not have. "
+            f"{where}: {int(wrong.any(1).sum())} walks take an edge that this graph does not have. "
             "Was the file made for another graph (num_nodes, graph_seed)?"
         )
     if int(walks.context_id.min()) < 0 or int(walks.context_id.max()) >= len(world.pairs):
@@ -123,3 +128,19 @@ def _check_walks(world: World, walks: Trajectories, where: str) -> None:
         raise UserError(
             f"{where}: a walk is longer than the horizon of {world.config.horizon} steps; raise the horizon."
         )
+    return replace(walks, context_id=_context_id(world, walks, where))
+
+
+def _context_id(world: World, walks: Trajectories, where: str) -> Tensor:
+    """The order of the start/goal pairs hangs on the seed, so a number from a file may stand for another pair here.
+
+    Segments from within a walk do not show where it started; they keep their number, which nothing looks at.
+    """
+    pairs = world.pairs
+    number_GN = torch.full(world.graph.shape[:2], -1)
+    number_GN[pairs.data["goal"], pairs.data["start"]] = pairs.ids
+    number = number_GN[walks.data["goal"][:, 0], walks.data["node"][:, 0]]
+    is_whole = walks.start_step == 0
+    if bool((is_whole & (number < 0)).any()):
+        raise UserError(f"{where}: a walk starts at its own goal, which is no context of this graph.")
+    return torch.where(is_whole, number, walks.context_id)

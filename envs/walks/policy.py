@@ -201,6 +201,9 @@ class TabularReward:
     def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
         return self.descent.descend(loss, batch, normaliser)
 
+    def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+        return self.descent.measure(loss, batch, normaliser)
+
     def state_dict(self) -> State:
         return {"scores": self.scores.state_dict(), "descent": self.descent.state_dict()}
 
