@@ -40,8 +40,14 @@ def prompts(demonstrations: Demonstrations, phase: Phase, seed: int, stage: int,
 def contexts(
     everything: Contexts, demonstrations: Trajectories | None, phase: Phase, seed: int, stage: int, round_: int
 ) -> Contexts:
-    """Where the policy acts in this round: once per demonstration, and on some contexts that nobody demonstrated."""
+    """Where the policy acts in this round: once per demonstration, and on some contexts that nobody demonstrated.
+
+    A demonstration that began where the domain cannot begin is answered from any context.
+    """
     shown = torch.zeros(0, dtype=torch.long) if demonstrations is None else demonstrations.context_id
+    if bool((shown < 0).any()):
+        anywhere = torch.randint(len(everything), shown.shape, generator=stream(seed, "anywhere", stage, round_))
+        shown = torch.where(shown < 0, anywhere, shown)
     if not phase.practice:
         return everything[shown]
     more = torch.randint(len(everything), (phase.practice,), generator=stream(seed, "practice", stage, round_))

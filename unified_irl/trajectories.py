@@ -54,7 +54,8 @@ class Trajectories:
     rewarded: Tensor
     """bool[B, T]: reward counts here. Absorbing steps are rewarded but not chosen."""
     context_id: Tensor
-    """long[B]: the context each behaviour answers; groups behaviours and pairs demonstrations with own samples."""
+    """long[B]: the context each behaviour answers, −1 where that is none of the domain's; groups behaviours and pairs
+    demonstrations with own samples."""
     weight: Tensor
     """float[B]: how much each behaviour counts; enumerated behaviours carry their probability here."""
     behaviour_log_prob: Tensor
