@@ -31,15 +31,20 @@ def run(config: ConvergenceConfig, report: Callable[[str], None]) -> dict[str, A
             for seed in range(config.seeds):
                 points.append(_run(config, kind, step_size, rounds, seed))
             report(f"{kind}: {rounds} rounds of step size {step_size / rounds**0.5:.3g}")
-    slopes, verdicts = {}, {}
+    slopes, slopes_of_long_runs, verdicts = {}, {}, {}
+    longest = sorted(config.rounds)[-3:]
     for kind in config.kinds:
         own = [point for point in points if point["kind"] == kind]
-        slopes[kind] = fit = exact.fitted(own, "rounds", "mean_squared_gradient")
-        verdicts[kind] = _verdict(fit)
-        report(f"{kind}: slope {fit['estimate']:.3f} [{fit['low']:.3f}, {fit['high']:.3f}]; {verdicts[kind]}")
+        slopes[kind] = exact.fitted(own, "rounds", "mean_squared_gradient")
+        long_runs = [point for point in own if point["rounds"] in longest]
+        slopes_of_long_runs[kind] = exact.fitted(long_runs, "rounds", "mean_squared_gradient")
+        verdicts[kind] = _verdict(slopes[kind])
+        report(f"{kind}: slope {exact.shown(slopes[kind])}, {verdicts[kind]}")
+        report(f"{kind}: slope over the three longest {exact.shown(slopes_of_long_runs[kind])}")
     return {
         "points": points,
         "slopes": slopes,
+        "slopes_of_long_runs": slopes_of_long_runs,
         "verdicts": verdicts,
         "expected_slope": -0.5,
         "step_sizes": {
@@ -83,10 +88,26 @@ def _run(config: ConvergenceConfig, kind: str, step_size: float, rounds: int, se
 
 def _verdict(fit: dict[str, Any]) -> str:
     if fit["high"] < -0.5:
-        return "steeper than -1/2: the bound holds with room to spare"
+        return "steeper than -1/2 (the bound holds with room to spare)"
     if fit["low"] > -0.5:
-        return "shallower than -1/2: these lengths have not reached the asymptotic rate"
+        return "shallower than -1/2 (over these lengths the start still weighs; see the longest runs)"
     return "not distinguishable from -1/2"
+
+
+def table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The slope of every kind of reward, over all lengths and over the longest."""
+    headings = ("reward", "step size", "slope [95 % interval]", "over the three longest", "theory: at most", "verdict")
+    return headings, [
+        (
+            kind,
+            result["step_sizes"][kind],
+            exact.shown(fit),
+            exact.shown(result["slopes_of_long_runs"][kind]),
+            f"{result['expected_slope']:g}",
+            result["verdicts"][kind],
+        )
+        for kind, fit in result["slopes"].items()
+    ]
 
 
 def plot(result: dict[str, Any], path: Path) -> Path:

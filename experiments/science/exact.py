@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from envs.walks.domain import WalksDomain
 from envs.walks.policy import Walker, steps_of
 from envs.walks.solve import soft_value_iteration, visitation
-from unified_irl.statistics import Interval, mean_interval, slope
+from unified_irl.statistics import mean_interval, slope
 from unified_irl.trajectories import Trajectories
 
 
@@ -65,8 +65,9 @@ def fitted(points: Sequence[dict[str, Any]], x: str, y: str) -> dict[str, Any]:
     for seed in sorted({point["seed"] for point in points}):
         own = [point for point in points if point["seed"] == seed]
         slopes.append(slope([point[x] for point in own], [point[y] for point in own]).estimate)
-    return as_json(mean_interval(slopes))
+    return asdict(mean_interval(slopes))
 
 
-def as_json(interval: Interval) -> dict[str, Any]:
-    return asdict(interval)
+def shown(fit: dict[str, Any]) -> str:
+    """A stored slope, for people."""
+    return f"{fit['estimate']:.3f} [{fit['low']:.3f}, {fit['high']:.3f}]"

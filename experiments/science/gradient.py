@@ -72,6 +72,13 @@ def _errors(config: GradientConfig, kind: str, report: Callable[[str], None]) ->
     return points
 
 
+def table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """The slope of every kind of reward."""
+    return ("reward", "slope of the error [95 % interval]", "theory"), [
+        (kind, exact.shown(fit), f"{result['expected_slope']:g}") for kind, fit in result["slopes"].items()
+    ]
+
+
 def plot(result: dict[str, Any], path: Path) -> Path:
     """Every error, their root mean square per sample size, and the slope −1/2."""
     from experiments.science.figures import log_log

@@ -1,0 +1,1 @@
+"""The claims of the theory, measured in the exact world."""
