@@ -122,6 +122,9 @@ class TabularPolicy:
         self._walker = None  # Afterwards, because the loss may have looked at the walker.
         return metrics
 
+    def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+        return self.descent.measure(loss, batch, normaliser)
+
     def improve(
         self,
         reward: Reward,
