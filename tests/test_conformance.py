@@ -154,6 +154,13 @@ class AnswersOnceTooFew(TabularPolicy):
 
 
 @caught_by("samples_answer_their_contexts")
+class ForgetsTheFirstStep(TabularPolicy):
+    def sample(self, contexts, generator):
+        walks = super().sample(contexts, generator)
+        return replace(walks, start_step=walks.start_step + 1)
+
+
+@caught_by("samples_answer_their_contexts")
 class FrozenForgetsWhatItAnswers(TabularPolicy):
     def frozen(self):
         frozen = super().frozen()
@@ -197,7 +204,7 @@ class HasNoGradient(TabularPolicy):
         return super().log_prob(trajectories).detach()
 
     def descend(self, loss, batch, normaliser):
-        return {}
+        return {"loss": torch.zeros(())}
 
 
 @caught_by("log_probs_fit_the_samples")
@@ -249,6 +256,18 @@ class ClimbsItsLoss(TabularPolicy):
 
         metrics = super().descend(negated, batch, normaliser)
         return metrics | {"loss": -metrics["loss"]}
+
+
+@caught_by("descent_goes_down")
+class LearnsWhileMeasuring(TabularPolicy):
+    def measure(self, loss, batch, normaliser):
+        return self.descend(loss, batch, normaliser)
+
+
+@caught_by("descent_goes_down")
+class MeasuresOnePiece(TabularReward):
+    def measure(self, loss, batch, normaliser):
+        return super().measure(loss, next(iter(batch.micro_batches(3))), normaliser)
 
 
 @caught_by("descent_goes_down")
@@ -349,10 +368,17 @@ class RemembersOutsideItsState(TabularPolicy):
 
 
 @caught_by("improve_climbs_and_touches_nothing_else")
-class HandsBackBackwards(TabularPolicy):
+class HandsBackTooFew(TabularPolicy):
     def improve(self, *given):
         metrics, own = super().improve(*given)
-        return metrics, own[torch.arange(len(own)).flip(0)]
+        return metrics, own[own.context_id != own.context_id[0]]
+
+
+@caught_by("improve_climbs_and_touches_nothing_else")
+class HandsBackSegments(TabularPolicy):
+    def improve(self, *given):
+        metrics, own = super().improve(*given)
+        return metrics, own.segment(own.rewarded.sum(1) - 1, 1)
 
 
 @caught_by("improve_climbs_and_touches_nothing_else")
@@ -416,7 +442,7 @@ class RewardHasNoGradient(TabularReward):
         return super().__call__(trajectories).detach()
 
     def descend(self, loss, batch, normaliser):
-        return {}
+        return {"loss": torch.zeros(())}
 
 
 @caught_by("padding_changes_nothing")

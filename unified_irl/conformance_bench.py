@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from unified_irl import feed
+from unified_irl import checkpoint, feed
 from unified_irl.batch import Batch, Normaliser
 from unified_irl.contracts import (
     Domain,
@@ -87,13 +89,23 @@ class Bench:
     @cached_property
     def contexts(self) -> Contexts:
         """The contexts of what was shown."""
-        return self.domain.contexts[self.shown.context_id]
+        return self.domain.contexts[self.shown.context_id.clamp(min=0)]
 
     @cached_property
     def batch(self) -> Batch:
         compared = self.domain.preferences
         own = self.build().policy.sample(self.contexts, self.draw("own"))
         return Batch(demonstrations=self.shown, own=own, preferences=None if compared is None else compared[:NUM_ROWS])
+
+    @cached_property
+    def marks(self) -> Tensor:
+        return torch.arange(1, len(self.shown) + 1).to(self.shown.weight)
+
+    @cached_property
+    def marked(self) -> Batch:
+        """The batch with weights 1, 2, 3, …, by which each row and its partner can be told."""
+        shown, own = (replace(one, weight=self.marks) for one in (self.shown, self.batch.own) if one is not None)
+        return replace(self.batch, demonstrations=shown, own=own)
 
     @cached_property
     def padded(self) -> Trajectories:
@@ -116,8 +128,14 @@ class Bench:
             Learning("reward", parts.reward or policy, self.loss(parts, JOINT, reward), reward),
         )
 
-    def descend(self, one: Learning) -> dict[str, Tensor]:
-        return one.learner.descend(one.loss, self.batch, self.batch.normaliser())
+    def descend(self, one: Learning) -> Tensor:
+        """The loss on the batch, and a step down it."""
+        return one.learner.descend(one.loss, self.batch, self.batch.normaliser())["loss"]
+
+    def measure(self, one: Learning, batch: Batch | None = None) -> Tensor:
+        """The loss alone."""
+        batch = batch or self.batch
+        return one.learner.measure(one.loss, batch, batch.normaliser())["loss"]
 
     def improve(self, parts: Parts, reward: Reward, num_updates: int = 2) -> tuple[Metrics, Trajectories]:
         beta, gamma, draw = self.method.beta, self.method.gamma, self.draw("improve")
@@ -174,7 +192,7 @@ class JunkOutside:
 
 
 def samplers(parts: Parts) -> list[tuple[str, Sampler]]:
-    return [("policy", parts.policy), ("frozen policy", parts.policy.frozen()), ("reference", parts.reference)]
+    return [("policy", parts.policy), ("frozen policy", parts.policy.frozen())]
 
 
 def watched(loss: LossFunction) -> tuple[LossFunction, list[Batch], list[Normaliser]]:
@@ -190,6 +208,13 @@ def watched(loss: LossFunction) -> tuple[LossFunction, list[Batch], list[Normali
     return watching, batches, normalisers
 
 
+def reloaded(states: list[State]) -> list[State]:
+    """What comes out when this goes into a checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        back: list[State] = checkpoint.load(checkpoint.save(Path(folder), states, 1))
+    return back
+
+
 def must(kept: bool, sentence: str) -> None:
     """Like `assert`, but not switched off by -O."""
     if not kept:
@@ -202,7 +227,9 @@ def same(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
-    if isinstance(one, Tensor | np.ndarray):
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one.cpu(), other.cpu())
+    if isinstance(one, np.ndarray):
         return one.shape == other.shape and one.dtype == other.dtype and bool((one == other).all())
     return bool(one == other)
 
@@ -210,6 +237,6 @@ def same(one: Any, other: Any) -> bool:
 def close(sentence: str, one: Tensor, other: Tensor) -> None:
     """Equal but for rounding."""
     tolerance = 1e-10 if one.dtype == torch.float64 else 1e-4
-    one, other = one.detach(), other.detach()
+    one, other = one.detach().cpu(), other.detach().cpu()
     error = float(((one - other).abs() / (1.0 + other.abs())).max())
     must(error <= tolerance, f"{sentence}; they differ by {error:.1e}.")
