@@ -192,17 +192,17 @@ def _data(
     domain: Domain, method: Method, seed: int
 ) -> tuple[Demonstrations | None, Preferences | None, Preferences | None]:
     """What the method learns from, and the comparisons it sets aside. Data it gives no weight to are never touched."""
+    demonstrations = domain.demonstrations if method.uses_demonstrations else None
+    preferences = domain.preferences if method.uses_preferences else None
     for kind, uses, data in (
-        ("demonstrations", method.uses_demonstrations, domain.demonstrations),
-        ("preferences", method.uses_preferences, domain.preferences),
+        ("demonstrations", method.uses_demonstrations, demonstrations),
+        ("preferences", method.uses_preferences, preferences),
     ):
         if uses and (data is None or len(data) == 0):
             raise UserError(
                 f"Method '{method.name}' learns from {kind}, but the task holds none; "
-                f"give it some, or choose a method that does without (see the table of methods)."
+                "give it some, or choose a method that does without (see the table of methods)."
             )
-    demonstrations = domain.demonstrations if method.uses_demonstrations else None
-    preferences = domain.preferences if method.uses_preferences else None
     if preferences is None or not any(phase.until == "held-out preferences" for phase in method.stages):
         return demonstrations, preferences, None
     return demonstrations, *feed.held_out(preferences, method.held_out, seed)

@@ -79,6 +79,11 @@ class Phase:
             )
         if not 0.0 < self.prompts <= 1.0:
             raise UserError(f"phase '{self.name}': prompts is {self.prompts}; expected a share above 0 and at most 1.")
+        if self.policy_updates and not self.needs_own_samples and self.practice == 0:
+            raise UserError(
+                f"phase '{self.name}' improves the policy, but nothing says where: without own samples for "
+                "demonstrations it needs practice, a number of contexts above 0."
+            )
         if not self.learns_demonstrations and not self.learns_preferences and self.policy_updates == 0:
             raise UserError(f"phase '{self.name}' learns nothing: every weight is 0 and the policy makes no update.")
 
