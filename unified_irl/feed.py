@@ -28,7 +28,7 @@ def stream(seed: int, *name: object) -> Generator:
 def prompts(demonstrations: Demonstrations, phase: Phase, seed: int, stage: int, round_: int) -> Trajectories:
     """The demonstrations that this round covers: all, or the next section of a pass in random order."""
     count = len(demonstrations)
-    size = max(1, math.ceil(phase.prompts * count))
+    size = max(1, math.ceil(phase.prompts * count - 1e-9))  # 0.07 · 100 is 7.000000000000001
     if size == count:
         return demonstrations.trajectories
     num_sections = math.ceil(count / size)

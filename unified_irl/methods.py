@@ -86,6 +86,10 @@ class Phase:
             )
         if not self.learns_demonstrations and not self.learns_preferences and self.policy_updates == 0:
             raise UserError(f"phase '{self.name}' learns nothing: every weight is 0 and the policy makes no update.")
+        if self.until == "held-out preferences" and not self.learns_preferences:
+            raise UserError(f"phase '{self.name}' waits for held-out preferences, but learns from none.")
+        if self.until == "policy" and self.policy_updates == 0:
+            raise UserError(f"phase '{self.name}' waits for the policy, but policy_updates is 0.")
 
     @property
     def learns_demonstrations(self) -> bool:
@@ -172,6 +176,8 @@ class Method:
             raise UserError(f"gamma is {self.gamma}; expected a discount above 0 and at most 1.")
         if not 0.0 < self.held_out < 1.0:
             raise UserError(f"held_out is {self.held_out}; expected a share above 0 and below 1.")
+        if not self.phases:
+            raise UserError(f"method '{self.name}' has no phase; expected at least one.")
         for phase in self.stages:
             if phase.policy_updates and self.reward != "explicit":
                 raise UserError(
