@@ -36,6 +36,8 @@ class DescentConfig:
         for name in ("warmup_steps", "total_steps", "weight_decay", "max_grad_norm", "micro_batch_size"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name} is {getattr(self, name)}; expected 0 or more.")
+        if self.weight_decay == math.inf:
+            raise UserError("weight_decay is inf; expected a finite number.")
         if self.schedule in ("linear", "cosine") and self.total_steps <= self.warmup_steps:
             raise UserError(
                 f"a {self.schedule} schedule needs total_steps above warmup_steps ({self.warmup_steps}); "

@@ -5,6 +5,7 @@ This module imports no tensor library: the command line reads it to print help.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -21,6 +22,8 @@ WATCHED = {"held-out preferences": "held_out_preference_loss", "policy": "policy
 def _at_least(what: str, value: float, least: float) -> None:
     if not value >= least:
         raise UserError(f"{what} is {value}; expected {least} or more.")
+    if value == math.inf:
+        raise UserError(f"{what} is inf; expected a finite number.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +73,13 @@ class Phase:
     def __post_init__(self) -> None:
         for name, least in (("rounds", 1), ("refresh_every", 1), ("own_memory", 1), ("patience", 1)):
             _at_least(f"phase '{self.name}': {name}", getattr(self, name), least)
-        for name in ("demonstration_weight", "preference_weight", "reward_steps", "policy_updates", "batch_size",
-                     "practice", "tolerance"):  # fmt: skip
-            _at_least(f"phase '{self.name}': {name}", getattr(self, name), 0)
         if not self.preference_sharpness > 0:
             raise UserError(
                 f"phase '{self.name}': preference_sharpness is {self.preference_sharpness}; expected above 0."
             )
+        for name in ("demonstration_weight", "preference_weight", "preference_sharpness", "reward_steps",
+                     "policy_updates", "batch_size", "practice", "tolerance"):  # fmt: skip
+            _at_least(f"phase '{self.name}': {name}", getattr(self, name), 0)
         if not 0.0 < self.prompts <= 1.0:
             raise UserError(f"phase '{self.name}': prompts is {self.prompts}; expected a share above 0 and at most 1.")
         if self.policy_updates and not self.needs_own_samples and self.practice == 0:
@@ -172,6 +175,7 @@ class Method:
     def __post_init__(self) -> None:
         if not self.beta > 0:
             raise UserError(f"beta is {self.beta}; expected a number above 0 (it is the policy's temperature).")
+        _at_least("beta", self.beta, 0)
         if not 0.0 < self.gamma <= 1.0:
             raise UserError(f"gamma is {self.gamma}; expected a discount above 0 and at most 1.")
         if not 0.0 < self.held_out < 1.0:

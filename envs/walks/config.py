@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +26,8 @@ class DemonstratorConfig:
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise UserError(f"demonstrator: temperature is {self.temperature}; expected a number above 0.")
+        if math.isinf(self.temperature):
+            raise UserError("demonstrator: temperature is inf; expected a finite number (1000 is as good as random).")
         if not 0.0 <= self.slips < 1.0:
             raise UserError(f"demonstrator: slips is {self.slips}; expected a probability of at least 0 and below 1.")
         if not 0.0 < self.foresight <= 1.0:
@@ -93,7 +96,7 @@ class WalksConfig:
     def __post_init__(self) -> None:
         for name, least in (("num_nodes", 2), ("num_neighbours", 1), ("num_goals", 0), ("horizon", 1),
                             ("num_demonstrations", 0), ("num_preferences", 0), ("segment_length", 1),
-                            ("reward_width", 1)):  # fmt: skip
+                            ("reward_width", 1), ("graph_seed", 0)):  # fmt: skip
             if getattr(self, name) < least:
                 raise UserError(f"walks: {name} is {getattr(self, name)}; expected {least} or more.")
         if self.num_goals > self.num_nodes:
@@ -102,6 +105,11 @@ class WalksConfig:
             raise UserError(
                 f"walks: num_neighbours is {self.num_neighbours}; expected fewer than {self.num_nodes} nodes."
             )
+        for name in ("goal_reward", "toll", "temperature"):
+            if not math.isfinite(getattr(self, name)):
+                raise UserError(f"walks: {name} is {getattr(self, name)}; expected a finite number.")
+        if not all(map(math.isfinite, self.compared_temperatures)):
+            raise UserError("walks: compared_temperatures must be finite numbers.")
         if not self.temperature > 0 or not all(one > 0 for one in self.compared_temperatures):
             raise UserError("walks: temperatures must be above 0.")
         if not self.compared_temperatures:
