@@ -205,8 +205,12 @@ class _Lock:
             if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
                 raise
             raise UserError(f"The file system of {directory} has no locks. Put runs on a local disk.") from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        except OSError:
+            self.release()
+            raise
         _held.add(self)
 
     def release(self) -> None:
