@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from experiments.compare_config import CompareConfig
+from experiments.summary import HEADINGS, failures, origin_of, summary
 from experiments.train import config_to_json, default_config, run_cell, with_flags
-from unified_irl import statistics
 from unified_irl.cells import Cell, Outcome, run_cells
 from unified_irl.errors import UserError
-
-if TYPE_CHECKING:
-    from unified_irl.statistics import Interval
 
 
 def cells_of(config: CompareConfig) -> list[tuple[str, str, int, Cell]]:
@@ -68,78 +62,6 @@ def report(done: int, count: int, outcome: Outcome) -> None:
 
     said = f"score {outcome.result['final']['score']:.3f}" if outcome.result else f"FAILED: {outcome.failure}"
     print(f"cell {done}/{count}  {outcome.cell.name}  {said}", file=sys.stderr, flush=True)
-
-
-HEADINGS = ("task", "method", "final score", "best score", "KL to expert's", "score, unseen", "difference", "p (Holm)")
-
-
-def summary(record: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The table: means with 95 % t-intervals over seeds; differences are paired, against the last method."""
-    lines = []
-    tasks = list(dict.fromkeys(row["task"] for row in record["cells"]))
-    methods = list(dict.fromkeys(row["method"] for row in record["cells"]))
-    for task_name in tasks:
-        differences = {name: _difference(record, task_name, name, methods[-1]) for name in methods[:-1]}
-        adjusted = statistics.holm([one.p_value for one in differences.values() if one is not None])
-        p_values = dict(zip([name for name, one in differences.items() if one is not None], adjusted, strict=True))
-        for name in methods:
-            gap = differences.get(name)
-            lines.append(
-                (
-                    task_name,
-                    name,
-                    *(_mean(record, task_name, name, group, metric) for group, metric in (
-                        ("final", "score"), ("best", "score"), ("final", "kl_expert"), ("final", "unseen/score"))),
-                    "–" if gap is None else shown(gap.interval),
-                    f"{p_values[name]:.3g}" if name in p_values else "–",
-                )
-            )  # fmt: skip
-    return lines
-
-
-def values(record: dict[str, Any], task_name: str, method_name: str, group: str, metric: str) -> dict[int, float]:
-    """One number per seed, from the cells that have one."""
-    return {
-        row["seed"]: row[group][metric]
-        for row in record["cells"]
-        if row["task"] == task_name and row["method"] == method_name and metric in row.get(group, {})
-    }
-
-
-def shown(interval: Interval) -> str:
-    """An interval in a table: 0.91 [0.88, 0.94]."""
-    if np.isnan(interval.low):
-        return f"{interval.estimate:.3f}"
-    return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-
-
-def _mean(record: dict[str, Any], task_name: str, method_name: str, group: str, metric: str) -> str:
-    per_seed = values(record, task_name, method_name, group, metric)
-    return shown(statistics.mean_interval(list(per_seed.values()))) if per_seed else "failed"
-
-
-def _difference(record: dict[str, Any], task_name: str, first: str, second: str) -> statistics.PairedDifference | None:
-    """The paired difference of final scores, first minus second, over the seeds that both finished."""
-    sides = [values(record, task_name, name, "final", "score") for name in (first, second)]
-    seeds = sorted(set(sides[0]) & set(sides[1]))
-    if not seeds:
-        return None
-    return statistics.paired_difference(*([side[seed] for seed in seeds] for side in sides))
-
-
-def origin_of(environment: dict[str, Any]) -> str:
-    """Commit and hardware, in a phrase."""
-    git = environment["git"] if isinstance(environment["git"], dict) else {"commit": "unknown", "dirty": False}
-    state = " with uncommitted changes" if git["dirty"] else ""
-    return f"commit {git['commit'][:10]}{state}; {environment['cpu']}, {environment['num_cores']} cores"
-
-
-def failures(record: dict[str, Any]) -> Sequence[str]:
-    return [
-        f"{row['task']} {row['method']} seed {row['seed']}: {row['failure']}"
-        for row in record["cells"]
-        if row["failure"]
-    ]
 
 
 def finish(config: CompareConfig, record: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.summary import values
 from unified_irl import statistics
 
 
@@ -39,8 +40,6 @@ def store(figure: Any, path: Path) -> Path:
 
 
 def _scores(record: dict[str, Any], task_name: str, out: Path) -> Path:
-    from experiments.compare import values
-
     methods = list(dict.fromkeys(row["method"] for row in record["cells"]))
     figure, axes = canvas(height=0.5 + 0.45 * len(methods))
     for line, name in enumerate(reversed(methods)):
@@ -83,5 +82,5 @@ def _curves(record: dict[str, Any], task_name: str, out: Path) -> Path | None:
             axes.plot(grid, np.mean(curves, axis=0), color=f"C{number}", label=name)
     axes.axhline(1.0, color="0.4", linestyle="--", linewidth=1)
     axes.set(xlabel="share of the run's rounds", ylabel="score (mean over seeds)", title=task_name)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return store(figure, out / f"{task_name}-curves.png")
