@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from unified_irl.errors import UserError
-from unified_irl.serialise import canonical, write_json
+from unified_irl.serialise import canonical, write_json, write_tensors
 from unified_irl.state_codec import StateEncoder, decode_state
 
 # Nested dicts, lists and tuples of tensors, numpy arrays, numbers, text and None. Spelled out as a recursive union it
@@ -160,18 +160,10 @@ def _prune(directory: Path, keep: int) -> None:
 
 
 def _write(folder: Path, state: State, manifest: dict[str, Any]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     encoder = StateEncoder()
     tree = json.dumps(encoder.encode(state, "state"), allow_nan=False, separators=(",", ":"))
     folder.mkdir()
-    try:
-        save_file(encoder.tensors, folder / TENSORS)
-    except SafetensorError as error:
-        if code := re.search(r"os error (\d+)", str(error)):
-            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-        raise
+    write_tensors(folder / TENSORS, encoder.tensors)
     (folder / TREE).write_text(tree, encoding="ascii")
     manifest["files"] = {name: _fingerprint(folder / name) for name in (TENSORS, TREE)}
     (folder / MANIFEST).write_text(_sealed(manifest), encoding="ascii")

@@ -5,6 +5,7 @@ Reading runs no code and believes nothing: shapes, numbers and provenance are ch
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from unified_irl.errors import UserError
 from unified_irl.feedback import Demonstrations, Preferences, Provenance
-from unified_irl.serialise import from_json
+from unified_irl.serialise import from_json, write_tensors
 from unified_irl.trajectories import Trajectories
 
 FORMAT = "unified-irl feedback 1"
@@ -78,18 +79,19 @@ def _makers(header: dict[str, Any], path: str | Path) -> tuple[Provenance, ...]:
 
 
 def _write(path: str | Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    from safetensors.torch import save_file
-
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={"unified_irl": json.dumps({"format": FORMAT, **header})})
+        write_tensors(partial, tensors, {"unified_irl": json.dumps({"format": FORMAT, **header})})
         partial.replace(path)
     except OSError as error:
         raise UserError(
             f"{path} could not be written: {error.strerror or error}. Free space or choose another place."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _read(path: str | Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -108,6 +109,19 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file; what the disk refuses is an OSError, as for any other file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as error:
+        if code := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
         raise
 
 
