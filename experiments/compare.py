@@ -36,7 +36,7 @@ def cells_of(config: CompareConfig) -> list[tuple[str, str, int, Cell]]:
 
 def compare(config: CompareConfig, command: list[str]) -> dict[str, Any]:
     """Compute what is missing, and gather everything into one JSON-able record."""
-    from unified_irl.rundir import describe_environment
+    from unified_irl.environment import describe_environment
 
     entries = cells_of(config)
     root = Path(config.out)

@@ -28,7 +28,7 @@ from unified_irl.contracts import (
 )
 from unified_irl.implicit import ImplicitReward
 from unified_irl.joint import joint_loss
-from unified_irl.methods import CLONE, Method, Phase
+from unified_irl.rows import CLONE, Method, Phase
 from unified_irl.trajectories import Contexts, Trajectories
 
 NUM_ROWS = 8

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from unified_irl.batch import Batch, Normaliser
 from unified_irl.feedback import Demonstrations, Preferences
-from unified_irl.methods import Method
+from unified_irl.rows import Method
 from unified_irl.trajectories import Contexts, Trajectories
 
 Metrics = dict[str, float]

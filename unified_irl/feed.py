@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from unified_irl.batch import Batch
 from unified_irl.feedback import Demonstrations, Preferences
-from unified_irl.methods import Phase
+from unified_irl.rows import Phase
 from unified_irl.trajectories import Contexts, Trajectories
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from unified_irl import objectives
 from unified_irl.batch import Batch, Normaliser
 from unified_irl.contracts import LossFunction, RewardFunction
-from unified_irl.methods import Method, Phase, Regularisation
 from unified_irl.objectives import Loss, TensorMetrics, returns
+from unified_irl.rows import Method, Phase, Regularisation
 from unified_irl.trajectories import Trajectories
 
 

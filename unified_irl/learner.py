@@ -12,8 +12,8 @@ from unified_irl.errors import UserError
 from unified_irl.feedback import Demonstrations, Preferences
 from unified_irl.implicit import ImplicitReward
 from unified_irl.joint import joint_loss
-from unified_irl.methods import WATCHED, Method, Phase, Reference
 from unified_irl.plateau import Plateau
+from unified_irl.rows import WATCHED, Method, Phase, Reference
 from unified_irl.trajectories import Trajectories
 
 

@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> None:
     from pathlib import Path
 
     from experiments.bench_core import run
-    from unified_irl.rundir import describe_environment
+    from unified_irl.environment import describe_environment
     from unified_irl.serialise import write_json
 
     result = run(config, print)

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
 def _measure(name: str, flags: Flags[Any]) -> None:
     from experiments.show import table
     from experiments.summary import origin_of
-    from unified_irl.rundir import describe_environment
+    from unified_irl.environment import describe_environment
     from unified_irl.serialise import read_json, to_json, write_json
 
     module = importlib.import_module(f"experiments.science.{name}")
