@@ -94,7 +94,8 @@ class WalksDomain:
         if reward is not None:
             fresh = self.examination
             first, second = (returns(reward(side), side.discount(1.0)) for side in (fresh.first, fresh.second))
-            metrics["reward_accuracy"] = float(((first > second) == (fresh.label > 0.5)).double().mean())
+            agreement = (fresh.label - 0.5).sign() * (first - second).sign()
+            metrics["reward_accuracy"] = float((0.5 * (1.0 + agreement)).mean())  # a tie on either side counts ½
         return metrics
 
     def _examine(self, log_policy: Tensor, pairs: Contexts) -> Metrics:
