@@ -12,7 +12,8 @@ import pytest
 
 from unified_irl.descent_config import DescentConfig
 from unified_irl.errors import UserError
-from unified_irl.methods import ALIASES, CLONE, METHODS, WATCHED, Method, Phase, Regularisation, method
+from unified_irl.methods import ALIASES, CLONE, METHODS, Method, Phase, Regularisation, method
+from unified_irl.rows import WATCHED
 from unified_irl.serialise import from_json, to_json
 
 LIKELIHOOD, LINEAR, PAIRWISE, NOTHING = "likelihood", "linear", "pairwise", "none"

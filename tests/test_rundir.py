@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from unified_irl import rundir
+from unified_irl import environment, rundir
 from unified_irl.errors import UserError
 from unified_irl.rundir import RunDirectory, read_metrics
 
@@ -98,23 +98,23 @@ def test_the_repository_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyP
         subprocess.run(["git", *identity, *arguments], check=True, cwd=tmp_path, capture_output=True)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(rundir, "__file__", str(tmp_path / "module.py"))
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "module.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert rundir._describe_repository() == "unknown"
+    assert environment._describe_repository() == "unknown"
     (tmp_path / "module.py").write_text("a = 1\n")
     git("init")
     git("add", ".")
     git("commit", "-m", "one")
-    clean = rundir._describe_repository()
+    clean = environment._describe_repository()
     assert (len(clean["commit"]), clean["dirty"], clean["diff"]) == (40, False, None)
     (tmp_path / "module.py").write_text("a = 2\n")
-    changed = rundir._describe_repository()
+    changed = environment._describe_repository()
     assert changed["commit"] == clean["commit"]
     assert changed["dirty"]
     (tmp_path / "module.py").write_text("a = 3\n")
-    assert rundir._describe_repository()["diff"] not in (None, changed["diff"])
+    assert environment._describe_repository()["diff"] not in (None, changed["diff"])
     monkeypatch.setenv("PATH", "")
-    assert rundir._describe_repository() == "unknown"
+    assert environment._describe_repository() == "unknown"
 
 
 def test_a_run_is_never_overwritten(run: RunDirectory, path: Path) -> None:
