@@ -23,6 +23,7 @@ from unified_irl.learner import Learner
 from unified_irl.methods import method
 
 
+@exact.one_thread()
 def run(config: ConvergenceConfig, report: Callable[[str], None]) -> dict[str, Any]:
     """Mean squared gradient norms of runs of every length, their log-log slopes, and what the last rounds hold."""
     points = []

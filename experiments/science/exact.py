@@ -6,7 +6,8 @@ behaviour makes each move at each step. The likelihood of the behaviours is E[Σ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +19,17 @@ from envs.walks.policy import Walker, steps_of
 from envs.walks.solve import soft_value_iteration, visitation
 from unified_irl.statistics import mean_interval, slope
 from unified_irl.trajectories import Trajectories
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """These tensors are small: more threads would only wait for one another, and take five times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def shown_moves(domain: WalksDomain, walks: Trajectories, gamma: float = 1.0) -> Tensor:

@@ -27,6 +27,7 @@ from unified_irl.methods import method
 from unified_irl.statistics import slope
 
 
+@exact.one_thread()
 def run(config: GradientConfig, report: Callable[[str], None]) -> dict[str, Any]:
     """Relative errors of sampled gradients, and the log-log slope of their root mean square over seeds.
 

@@ -31,6 +31,7 @@ LEARNERS = ("ml-irl", "ml-irl, exact", "bc, free")
 DISTANCES = {"total_variation": -0.5, "kl": -1.0}
 
 
+@exact.one_thread()
 def run(config: SamplesConfig, report: Callable[[str], None]) -> dict[str, Any]:
     """Distances of every learner at every number of demonstrations, and their log-log slopes."""
     points = []
