@@ -101,6 +101,8 @@ class WalksConfig:
                 raise UserError(f"walks: {name} is {getattr(self, name)}; expected {least} or more.")
         if self.num_goals > self.num_nodes:
             raise UserError(f"walks: num_goals is {self.num_goals}, but the graph has {self.num_nodes} nodes.")
+        if self.num_nodes == 2 and self.num_goals == 1:
+            raise UserError("walks: 2 nodes and 1 goal make a single start/goal pair; expected one more to examine.")
         if self.num_neighbours >= self.num_nodes:
             raise UserError(
                 f"walks: num_neighbours is {self.num_neighbours}; expected fewer than {self.num_nodes} nodes."
