@@ -56,20 +56,31 @@ def config_to_json(task_name: str, config: TrainConfig[Any]) -> dict[str, Any]:
     return {"task_name": task_name, "seed": config.seed, **{name: to_json(part) for name, part in parts.items()}}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Head:
+    """What a stored config holds beside its parts."""
+
+    task_name: str
+    seed: int
+
+
 def config_from_json(data: dict[str, Any], where: str) -> tuple[str, TrainConfig[Any]]:
     from unified_irl.serialise import from_json
 
+    if not isinstance(data, dict):
+        raise UserError(f"{where} holds no table of settings. Restore a copy, or start in a new directory.")
     for key in ("task_name", "seed", "task", "method", "run", "tracking"):
         if key not in data:
             raise UserError(f"{where}: '{key}' is missing; expected the config of a run as `train` writes it.")
+    head = from_json(_Head, {key: data[key] for key in ("task_name", "seed")}, where)
     config: TrainConfig[Any] = TrainConfig(
-        task=from_json(task(data["task_name"]).config, data["task"], f"{where}, task"),
+        task=from_json(task(head.task_name).config, data["task"], f"{where}, task"),
         method=from_json(Method, data["method"], f"{where}, method"),
-        seed=int(data["seed"]),
+        seed=head.seed,
         run=from_json(RunConfig, data["run"], f"{where}, run"),
         tracking=from_json(TrackingConfig, data["tracking"], f"{where}, tracking"),
     )
-    return data["task_name"], config
+    return head.task_name, config
 
 
 def build_learner(task_name: str, config: TrainConfig[Any]) -> Learner:
@@ -123,7 +134,7 @@ def run_lean_cell(config: dict[str, Any], path: Path) -> None:
 
 def load(path: Path, which: str = "latest") -> tuple[str, TrainConfig[Any], Learner]:
     """What a run had learnt at its newest or its best checkpoint."""
-    from unified_irl import checkpoint
+    from unified_irl import checkpoint, run
     from unified_irl.serialise import read_json
 
     if not (path / "config.json").is_file():
@@ -133,5 +144,5 @@ def load(path: Path, which: str = "latest") -> tuple[str, TrainConfig[Any], Lear
     if chosen is None:
         raise UserError(f"{path} holds no {which} checkpoint yet; `resume {path}` goes on with the run.")
     learner = build_learner(task_name, config)
-    learner.load_state_dict(checkpoint.load(chosen)["learner"])
+    run.load(learner, chosen)
     return task_name, config, learner

@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from unified_irl import checkpoint
-from unified_irl.contracts import Metrics
-from unified_irl.errors import Diverged
+from unified_irl.contracts import Metrics, State
+from unified_irl.errors import Diverged, UserError
 from unified_irl.learner import Learner
 from unified_irl.run_config import RunConfig
 from unified_irl.rundir import RunDirectory
@@ -80,12 +83,28 @@ def _round(learner: Learner, config: RunConfig) -> tuple[Metrics, Metrics]:
     due = learner.finished or (config.evaluate_every and learner.num_rounds % config.evaluate_every == 0)
     for name, value in metrics.items():
         if not math.isfinite(value) or (name == "loss" and abs(value) > config.explodes_above):
-            raise Diverged(
-                f"Round {learner.num_rounds} (phase '{phase}'): {name} is {value:g}. The run stops; its "
-                "checkpoints hold the rounds before. Try a lower learning rate, a larger beta, max_grad_norm or "
-                "a regulariser."
-            )
-    return metrics, evaluate(learner) if due else {}
+            raise _diverged(learner, f" (phase '{phase}'): {name} is {value:g}")
+    scores = evaluate(learner) if due else {}
+    for name, value in scores.items():
+        if not math.isfinite(value):
+            raise _diverged(learner, f" (phase '{phase}'): {name} is {value:g} in the examination")
+    return metrics, scores
+
+
+def _diverged(learner: Learner, what: str) -> Diverged:
+    return Diverged(
+        f"Round {learner.num_rounds}{what}. The run stops; its checkpoints hold the rounds before. "
+        "Try a lower learning rate, a larger beta, max_grad_norm or a regulariser."
+    )
+
+
+def _nan_in(state: Any, place: str = "") -> str | None:
+    """Where the first tensor with a NaN is in a state."""
+    if isinstance(state, torch.Tensor):
+        return place if bool(state.isnan().any()) else None
+    parts = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else ()
+    found = (_nan_in(part, f"{place}/{name}".lstrip("/")) for name, part in parts)
+    return next((one for one in found if one), None)
 
 
 def evaluate(learner: Learner) -> Metrics:
@@ -94,8 +113,11 @@ def evaluate(learner: Learner) -> Metrics:
 
 
 def save(learner: Learner, directory: RunDirectory, progress: Progress, *, keep: int, is_best: bool) -> None:
+    learnt = learner.state_dict()
+    if place := _nan_in({name: learnt[name] for name in ("policy", "reward")}):
+        raise _diverged(learner, f": the last step made NaN of {place}")
     state = {
-        "learner": learner.state_dict(),
+        "learner": learnt,
         "progress": asdict(progress),
         "metrics_offset": directory.metrics_offset(),
     }
@@ -108,7 +130,20 @@ def restore(learner: Learner, directory: RunDirectory) -> Progress:
     if newest is None:
         directory.truncate_metrics(0)
         return Progress()
-    state = checkpoint.load(newest)
-    learner.load_state_dict(state["learner"])
+    state = load(learner, newest)
     directory.truncate_metrics(state["metrics_offset"])
     return Progress(**state["progress"])
+
+
+def load(learner: Learner, path: Path) -> State:
+    """Put the learner where this checkpoint left it; the whole of what the checkpoint holds."""
+    state: State = checkpoint.load(path)
+    try:
+        learner.load_state_dict(state["learner"])
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"The checkpoint {path} is of another task or method than the run's config.json says: {why} "
+            "Restore the config that the run was started with."
+        ) from error
+    return state
