@@ -6,6 +6,8 @@ Nothing heavy is imported before a verb needs it, so that help appears at once.
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 
 from unified_irl.errors import UserError, unknown_name
@@ -50,13 +52,27 @@ def run(arguments: list[str]) -> int:
 def main() -> None:
     """The console script: a person's mistake is one sentence and exit code 2, not a traceback."""
     try:
-        sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = _say(f"error: {error}", 2)
     except KeyboardInterrupt:
-        print("interrupted; `resume` or the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        code = _say("interrupted; `resume` or the same command goes on from the last checkpoint", 130)
+    except BrokenPipeError:  # whoever read our output has left; the rest of it goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    except OSError as error:
+        code = _say(f"error: {error.filename or 'The system'}: {error.strerror or error}. Mend that, and try again.", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):  # torch has no class for it on the CPU
+            raise
+        code = _say(f"error: Not enough memory: {error}. Choose a smaller task, horizon or batch.", 2)
+    sys.exit(code)
+
+
+def _say(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":
