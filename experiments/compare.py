@@ -25,6 +25,8 @@ def cells_of(config: CompareConfig) -> list[tuple[str, str, int, Cell]]:
     for task_name in config.tasks:
         for method_name in config.methods:
             base = with_flags(task_name, default_config(task_name, method_name), arguments, "compare --set")
+            if base.seed != 0:
+                raise UserError(f"seed={base.seed} is set, but seeds are set by --seeds: it gives their number.")
             base = replace(base, tracking=replace(base.tracking, progress="quiet"))
             for seed in range(config.seeds):
                 data = config_to_json(task_name, replace(base, seed=seed))

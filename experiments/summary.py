@@ -20,8 +20,8 @@ def summary(record: dict[str, Any]) -> list[tuple[str, ...]]:
     methods = list(dict.fromkeys(row["method"] for row in record["cells"]))
     for task_name in tasks:
         differences = {name: _difference(record, task_name, name, methods[-1]) for name in methods[:-1]}
-        adjusted = statistics.holm([one.p_value for one in differences.values() if one is not None])
-        p_values = dict(zip([name for name, one in differences.items() if one is not None], adjusted, strict=True))
+        known = {name: one.p_value for name, one in differences.items() if one is not None}
+        p_values = dict(zip(known, statistics.holm(list(known.values())), strict=True)) if known else {}
         for name in methods:
             gap = differences.get(name)
             lines.append(
