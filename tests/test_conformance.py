@@ -349,6 +349,12 @@ class ForgetsItsOptimiser(TabularReward):
 
 
 @caught_by("checkpoints_hold_everything")
+class ForgetsHowManyStepsItTook(TabularPolicy):
+    def state_dict(self):
+        return super().state_dict() | {"descent": super().state_dict()["descent"] | {"num_steps": 0}}
+
+
+@caught_by("checkpoints_hold_everything")
 class FrozenForgets(TabularPolicy):
     def frozen(self):
         frozen = super().frozen()

@@ -17,6 +17,7 @@ from envs.walks.domain import WalksDomain, log_policy_of
 from envs.walks.solve import soft_value_iteration
 from unified_irl import checkpoint
 from unified_irl.conformance_bench import same
+from unified_irl.descent_config import DescentConfig
 from unified_irl.errors import UserError
 from unified_irl.learner import Learner
 from unified_irl.methods import METHODS, Method, Phase
@@ -77,11 +78,12 @@ def test_every_row_learns(name: str, least: float, closer: float):
 
 
 def short(name: str, **changes: Any) -> Method:
-    """The row with a few small rounds per phase, in several batches, each phase ended by nothing but its rounds."""
-    row = METHODS[name]
+    """The row with a few small rounds per phase, in several batches, while the step size rises and falls."""
+    row, descent = METHODS[name], DescentConfig(schedule="inverse-sqrt", warmup_steps=5, max_grad_norm=1.0)
     size = {"rounds": 4, "reward_steps": 3, "batch_size": 3}
     phases = tuple(replace(one, **(size | changes if one.reward_steps else {"rounds": 3})) for one in row.phases)
-    return replace(row, phases=phases, warm_start=replace(row.warm_start, rounds=3))
+    warm_start = replace(row.warm_start, rounds=3)
+    return replace(row, phases=phases, warm_start=warm_start, policy_descent=descent, reward_descent=descent)
 
 
 ROWS = [

@@ -404,6 +404,20 @@ def test_the_true_reward_and_enough_updates_make_the_expert():
     assert losses[-1] == pytest.approx(-objective(table, wide))
 
 
+def test_the_optimum_is_measured_from_the_reference():
+    """π* ∝ π_ref exp(Q/β): against a walker of random habits, with a discount, step by step and all at once."""
+    world, reference = DOMAIN.world, random_walker(DOMAIN, seed=4)
+    best, _ = soft_value_iteration(
+        world.graph, world.reward_GNA[None], reference.log_policy_HGNA, 0.5, 0.9, SMALL.horizon
+    )
+    for updates in (SMALL.horizon, 1):
+        policy = policy_of("free")
+        for _ in range(SMALL.horizon):
+            policy.improve(true_table(DOMAIN), reference, 0.5, 0.9, DOMAIN.contexts, updates, draw())
+        possible = world.graph.possible_NA
+        torch.testing.assert_close(log_policy_of(policy)[:, :, possible], best[:, :, possible])
+
+
 def test_small_policy_steps_get_there_too():
     domain = WalksDomain(replace(SMALL, policy="free", policy_step=0.3), 0)
     policy = domain.build(METHODS["aihf"]).policy

@@ -44,6 +44,8 @@ GENTLE: dict[str, Any] = {
     "micro_batch_size": 0,
 }
 """Steps as smooth as the loss: Adam would blow the rounding error of a zero gradient up to a whole step."""
+WITH_MEMORY: dict[str, Any] = {"optimiser": "adam", "schedule": "inverse-sqrt"}
+"""Steps that depend on those before them."""
 
 
 @dataclass
