@@ -449,7 +449,7 @@ def test_micro_batches_add_up(num_rows, size, with_preferences, random):
         whole, metrics = loss(batch, batch.normaliser())
         pieces = [loss(piece, batch.normaliser()) for piece in batch.micro_batches(size)]
         total = sum(piece[0] for piece in pieces)
-        assert float(total) == pytest.approx(float(whole), rel=1e-10, abs=1e-12)
+        assert total.item() == pytest.approx(whole.item(), rel=1e-10, abs=1e-12)
         (slope,), (slope_of_pieces,) = (torch.autograd.grad(part, scale) for part in (whole, total))
         assert float(slope_of_pieces) == pytest.approx(float(slope), rel=1e-9, abs=1e-12)
         for name, metric in metrics.items():

@@ -10,18 +10,7 @@ from dataclasses import replace
 import torch
 
 from unified_irl.batch import Normaliser
-from unified_irl.conformance_bench import (
-    JOINT,
-    WITH_MEMORY,
-    Bench,
-    JunkOutside,
-    close,
-    must,
-    reloaded,
-    same,
-    samplers,
-    watched,
-)
+from unified_irl.conformance_bench import JOINT, Bench, JunkOutside, close, must, reloaded, same, samplers, watched
 from unified_irl.contracts import Domain
 from unified_irl.implicit import ImplicitReward
 from unified_irl.methods import METHODS, Method
@@ -136,7 +125,7 @@ def micro_batches_keep_pairs_and_normaliser(bench: Bench) -> None:
 
 
 def checkpoints_hold_everything(bench: Bench) -> None:
-    parts, others = bench.trained(bench.build(**WITH_MEMORY)), bench.build(**WITH_MEMORY)
+    parts, others = bench.trained(bench.build_with_memory()), bench.build_with_memory()
     here, there = bench.held(parts), bench.held(others)
     for other, state in zip(there, reloaded([one.state_dict() for one in here]), strict=True):
         other.load_state_dict(state)

@@ -44,8 +44,6 @@ GENTLE: dict[str, Any] = {
     "micro_batch_size": 0,
 }
 """Steps as smooth as the loss: Adam would blow the rounding error of a zero gradient up to a whole step."""
-WITH_MEMORY: dict[str, Any] = {"optimiser": "adam", "schedule": "inverse-sqrt"}
-"""Steps that depend on those before them."""
 
 
 @dataclass
@@ -74,6 +72,10 @@ class Bench:
         """Fresh parts that descend gently."""
         descent = replace(self.method.policy_descent, **(GENTLE | changes))
         return self.domain.build(replace(self.method, policy_descent=descent, reward_descent=descent))
+
+    def build_with_memory(self) -> Parts:
+        """Fresh parts whose steps depend on those before them."""
+        return self.build(optimiser="adam", schedule="inverse-sqrt")
 
     @cached_property
     def shown(self) -> Trajectories:
