@@ -126,10 +126,20 @@ def test_a_cell_that_dies_before_it_has_a_directory_fails_too(tmp_path: Path) ->
     assert "exit code 7" in outcomes[0].failure
 
 
-def test_a_directory_where_nothing_can_be_made_is_a_failure_in_words(tmp_path: Path) -> None:
+def test_a_directory_where_nothing_can_be_made_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    outcomes = run_cells([cell(0)], tmp_path / "file" / "cells", work)
-    assert "Not a directory" in outcomes[0].failure
+    with pytest.raises(UserError) as caught:
+        run_cells([cell(0)], tmp_path / "file" / "cells", work)
+    assert str(caught.value) == (
+        f"The directory {tmp_path / 'file' / 'cells'} cannot be made: Not a directory. Choose another."
+    )
+
+
+def test_a_disk_that_refuses_is_a_failure_in_words(tmp_path: Path) -> None:
+    one = cell(0)
+    one.directory(tmp_path).write_text("in the way")
+    (outcome,) = run_cells([one], tmp_path, work)
+    assert outcome.failure == f"{one.directory(tmp_path)}: File exists"
 
 
 def test_twins_and_no_workers_are_refused(tmp_path: Path) -> None:

@@ -67,6 +67,10 @@ def run_cells(
     if num_workers < 1:
         raise UserError(f"num_workers is {num_workers}; expected 1 or more.")
     _refuse_twins(cells)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The directory {root} cannot be made: {error.strerror}. Choose another.") from error
     outcomes: dict[str, Outcome] = {}
     for outcome in _finished(cells, root):
         outcomes[outcome.cell.name] = outcome
@@ -172,12 +176,13 @@ def _compute(cell: Cell, root: Path, work: Work) -> Outcome:
     """In a worker: the cell's result, from its directory if it has been finished meanwhile."""
     directory = cell.directory(root)
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
         work(cell.config, directory)
         (directory / FAILURE).unlink(missing_ok=True)
         return Outcome(cell=cell, result=read_json(directory / RESULT))
     except UserError as error:
         return _failed(cell, directory, str(error))
+    except OSError as error:
+        return _failed(cell, directory, f"{error.filename or directory}: {error.strerror or error}")
     except Exception as error:
         return _failed(cell, directory, f"{type(error).__name__}: {error}", traceback.format_exc())
 
