@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb needs it, so that help appears at once.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -51,6 +52,9 @@ def run(arguments: list[str]) -> int:
 
 def main() -> None:
     """The console script: a person's mistake is one sentence and exit code 2, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where a β cannot be written, the rest still is
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

@@ -66,8 +66,8 @@ def report(done: int, count: int, outcome: Outcome) -> None:
     print(f"cell {done}/{count}  {outcome.cell.name}  {said}", file=sys.stderr, flush=True)
 
 
-def finish(config: CompareConfig, record: dict[str, Any]) -> None:
-    """Write the record, the table and the plots, and show the table."""
+def finish(config: CompareConfig, record: dict[str, Any]) -> int:
+    """Write the record, the table and the plots, and show the table. The exit code: 1 if a cell failed."""
     from experiments.plots import comparison_plots
     from experiments.show import markdown, table
     from unified_irl.serialise import write_json, write_text
@@ -79,7 +79,9 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> None:
     write_text(out / "table.md", f"{markdown(HEADINGS, lines)}\n{origin}\n")
     table(f"{config.seeds} seeds, means with 95 % intervals; differences are paired, against {config.methods[-1]}",
           HEADINGS, lines, numbers_from=2)  # fmt: skip
-    for sentence in failures(record):
+    failed = failures(record)
+    for sentence in failed:
         print(f"failed: {sentence}")
     plots = comparison_plots(record, out)
     print(f"table: {out / 'table.md'}\nnumbers: {out / 'results.json'}\nplots: {', '.join(map(str, plots))}")
+    return 1 if failed else 0

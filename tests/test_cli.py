@@ -214,8 +214,19 @@ def test_compare_goes_on_with_what_is_missing(command: Command) -> None:
     assert {path: path.stat().st_mtime_ns for path in Path("it/cells").rglob("*")} == before
 
 
+def test_a_cell_that_fails_is_said_and_the_others_are_shown(command: Command) -> None:
+    said = command("compare", "--methods", "ml-irl", "bc", "--seeds", 1, "--workers", 1, "--out", "it", "--set", *CELLS,
+                   "method.reward-descent.learning-rate=1e30")  # fmt: skip
+    assert said.code == 1
+    assert re.search(r"walks-ml-irl-0  FAILED: Round 2 \(phase 'irl'\): loss is ", said.err)
+    assert re.search(r"^failed: walks ml-irl seed 0: Round 2 ", said.out, re.MULTILINE)
+    assert re.search(r"│ ml-irl │ +failed │", said.out)
+    assert re.search(r"│ bc     │ +0\.\d+ │", said.out)
+    assert json.loads(next(Path("it/cells").glob("*/failure.json")).read_text())["failure"].startswith("Round 2")
+
+
 def test_demo_shrunk(command: Command) -> None:
-    said = command("demo", "--methods", "aihf", "--seeds", 1, "--set", *CELLS)
+    said = command("demo", "--methods", "aihf", "--seeds", 1, "--workers", 1, "--set", *CELLS)
     assert said.code == 0
     assert Path("runs/demo/table.md").is_file()
     assert "runs/demo/walks-scores.png" in said.out
@@ -800,6 +811,13 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     assert (process.returncode, out) == (130, "")
     assert err == "interrupted; `resume` or the same command goes on from the last checkpoint\n"
     assert checkpoint.latest(path / "checkpoints") is not None
+
+
+def test_letters_that_the_terminal_lacks_are_replaced() -> None:
+    poor = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([CONSOLE, "methods"], env=poor, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?log ?(demo)" in done.stdout
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -6,8 +6,8 @@ from experiments import command
 from experiments.compare_config import CompareConfig
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     config = command.flags(CompareConfig, arguments, "compare")
     from experiments.compare import compare, finish
 
-    finish(config, compare(config, command.typed()))
+    return finish(config, compare(config, command.typed()))

@@ -9,8 +9,8 @@ DEMO = CompareConfig(set=("task.num-nodes=48", "task.horizon=16", "task.num-demo
 """Few demonstrations: that is where methods differ."""
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     config = command.flags(CompareConfig, arguments, "demo", DEMO)
     from experiments.compare import compare, finish
 
-    finish(config, compare(config, command.typed()))
+    return finish(config, compare(config, command.typed()))
