@@ -44,7 +44,7 @@ def test_single_loop_becomes_stationary(results: dict[str, Any]):
     """Theory: no slower than T^(−1/2). At these few rounds the start still weighs, so the band is wide."""
     result = measured("convergence", results)
     assert -0.8 < result["slopes"]["linear"]["estimate"] < -0.35
-    assert result["step_sizes"] == {"linear": "0.3/sqrt(T)"}
+    assert result["step_size"] == "0.3/sqrt(T)"
     for point in result["points"]:
         assert point["last_squared_gradient"] < 0.25 * point["first_squared_gradient"]
 
@@ -103,7 +103,7 @@ def test_results_become_tables_and_figures(name: str, results: dict[str, Any], t
     [
         (GradientConfig, {"num_samples": (16, 32)}),
         (GradientConfig, {"seeds": 1}),
-        (ConvergenceConfig, {"step_sizes": (0.1,)}),
+        (ConvergenceConfig, {"step_size": 0.0}),
         (SamplesConfig, {"prior": 0.0}),
         (FixedPointsConfig, {"betas": ()}),
         (FixedPointsConfig, {"rounds": 0}),

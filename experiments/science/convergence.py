@@ -27,11 +27,11 @@ from unified_irl.methods import method
 def run(config: ConvergenceConfig, report: Callable[[str], None]) -> dict[str, Any]:
     """Mean squared gradient norms of runs of every length, their log-log slopes, and what the last rounds hold."""
     points = []
-    for kind, step_size in zip(config.kinds, config.step_sizes, strict=True):
+    for kind in config.kinds:
         for rounds in config.rounds:
             for seed in range(config.seeds):
-                points.append(_run(config, kind, step_size, rounds, seed))
-            report(f"{kind}: {rounds} rounds of step size {step_size / rounds**0.5:.3g}")
+                points.append(_run(config, kind, rounds, seed))
+            report(f"{kind}: {rounds} rounds of step size {config.step_size / rounds**0.5:.3g}")
     slopes, slopes_of_long_runs, verdicts = {}, {}, {}
     longest = sorted(config.rounds)[-3:]
     for kind in config.kinds:
@@ -48,16 +48,14 @@ def run(config: ConvergenceConfig, report: Callable[[str], None]) -> dict[str, A
         "slopes_of_long_runs": slopes_of_long_runs,
         "verdicts": verdicts,
         "expected_slope": -0.5,
-        "step_sizes": {
-            kind: f"{step_size:g}/sqrt(T)" for kind, step_size in zip(config.kinds, config.step_sizes, strict=True)
-        },
+        "step_size": f"{config.step_size:g}/sqrt(T)",
     }
 
 
-def _run(config: ConvergenceConfig, kind: str, step_size: float, rounds: int, seed: int) -> dict[str, Any]:
+def _run(config: ConvergenceConfig, kind: str, rounds: int, seed: int) -> dict[str, Any]:
     """One run of T rounds by the learner itself; the exact gradient is taken at the reward that each round meets."""
     domain = WalksDomain(replace(config.world, reward=kind), seed)  # type: ignore[arg-type]
-    descent = DescentConfig(optimiser="sgd", learning_rate=step_size / rounds**0.5)
+    descent = DescentConfig(optimiser="sgd", learning_rate=config.step_size / rounds**0.5)
     row = replace(
         method("ml-irl").with_phases(rounds=rounds, policy_updates=1, reward_steps=1),
         beta=config.world.temperature,
@@ -101,7 +99,7 @@ def table(result: dict[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]
     return headings, [
         (
             kind,
-            result["step_sizes"][kind],
+            result["step_size"],
             exact.shown(fit),
             exact.shown(result["slopes_of_long_runs"][kind]),
             f"{result['expected_slope']:g}",
@@ -115,6 +113,7 @@ def plot(result: dict[str, Any], path: Path) -> Path:
     """Every run, their geometric means per length, and the slope −1/2."""
     from experiments.science.figures import log_log
 
+    size = result["step_size"].replace("sqrt(T)", "√T")
     return log_log(
         result["points"],
         group="kind",
@@ -122,7 +121,7 @@ def plot(result: dict[str, Any], path: Path) -> Path:
         y="mean_squared_gradient",
         slopes=result["slopes"],
         references={-0.5: "slope −1/2 (upper bound)"},
-        labels=("rounds T, every step of size α₀/√T", "mean over rounds of ‖∇ log-likelihood‖²"),
+        labels=(f"rounds T, every step of size {size}", "mean over rounds of ‖∇ log-likelihood‖²"),
         title="ML-IRL, single loop: how fast it becomes stationary",
         path=path,
     )

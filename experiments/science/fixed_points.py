@@ -328,6 +328,7 @@ def plot(result: dict[str, Any], path: Path) -> Path:
 
     figure, axes = panels(2, 2)
     _draw_factors(axes[0, 0], result["self_play"], "β = {}: factor {}")
+    axes[0, 0].legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 0.1))
     axes[0, 0].set(xlabel="self-play round", ylabel="largest log-error", title="Pairwise, implicit, previous self")
     full = [one for one in result["turns"] if one["share"] == 1.0]
     half = [one for one in result["turns"] if one["share"] < 1.0]
@@ -363,4 +364,4 @@ def _draw_factors(axes: Any, series: list[dict[str, Any]], label: str, first: in
         predicted = [max(errors[0] * abs(one["factor"]) ** turn, FLOOR) for turn in rounds]
         axes.plot(rounds, predicted, "--", color=colour, linewidth=1.2)
     axes.set(yscale="log")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
