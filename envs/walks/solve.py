@@ -25,9 +25,10 @@ def next_value(graph: Graph, value_GN: Tensor) -> Tensor:
 def soft_value_iteration(
     graph: Graph, reward_HGNA: Tensor, reference_HGNA: Tensor, beta: float, gamma: float, horizon: int
 ) -> tuple[Tensor, Tensor]:
-    """log π* [H, G, N, A] and V_0 [G, N] of max_π E[Σ γ^t (r − β log π/π_ref)]. V_0/β is the log-partition.
+    """log π* [H, G, N, A] and V_0 [G, N] of max_π E[Σ γ^t (r − β log π/π_ref)].
 
-    V_t = β log Σ_a π_ref exp((r_t + γ V_{t+1}) / β).  Differentiable in the reward.
+    V_t = β log Σ_a π_ref exp((r_t + γ V_{t+1}) / β), so that for γ = 1 V_0/β is the log-partition over whole walks.
+    Differentiable in the reward.
     """
     value_GN = reward_HGNA.new_zeros(graph.shape[:2])
     log_policy = []
