@@ -26,7 +26,10 @@ class Normaliser:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Demonstrations, own samples that answer the same contexts (row by row where both are there), and comparisons."""
+    """Demonstrations, own samples that answer the same contexts (row by row where both are there), and comparisons.
+
+    A pair, of demonstration and own sample or of two compared behaviours, counts as its first side does.
+    """
 
     demonstrations: Trajectories | None = None
     own: Trajectories | None = None

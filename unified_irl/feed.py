@@ -55,12 +55,13 @@ def contexts(
 
 
 def aligned(
-    demonstrations: Trajectories, own: Trajectories, seed: int, stage: int, round_: int
+    demonstrations: Trajectories, own: Trajectories, phase: Phase, seed: int, stage: int, round_: int
 ) -> tuple[Trajectories, Trajectories]:
     """Demonstrations and own samples in rows that share a context, as many rows as the longer of the two has.
 
     A context that only one side knows is paired with any row of the other: in a world where start states are never met
-    twice, all contexts stand for one.
+    twice, all contexts stand for one. What was done for practice answers no demonstration: it is left out, so that own
+    samples weigh the contexts as the demonstrations do.
     """
     answers = torch.isin(own.context_id, demonstrations.context_id)
     if len(own) > len(demonstrations) and bool(answers.any()):
@@ -68,9 +69,9 @@ def aligned(
     if torch.equal(demonstrations.context_id, own.context_id):
         return demonstrations, own
     draw = stream(seed, "pairs", stage, round_)
-    if len(own) > len(demonstrations):
-        return demonstrations[_partners(own.context_id, demonstrations.context_id, draw)], own
-    return demonstrations, own[_partners(demonstrations.context_id, own.context_id, draw)]
+    if len(own) <= len(demonstrations) or phase.practice:
+        return demonstrations, own[_partners(demonstrations.context_id, own.context_id, draw)]
+    return demonstrations[_partners(own.context_id, demonstrations.context_id, draw)], own
 
 
 def _partners(wanted: Tensor, offered: Tensor, draw: Generator) -> Tensor:

@@ -96,7 +96,7 @@ class Learner:
             return {}
         clock = (self.seed, self.stage, self.round_of_stage)
         if shown is not None and own is not None and phase.needs_own_samples:
-            shown, own = feed.aligned(shown, self._remembered(own, phase), *clock)
+            shown, own = feed.aligned(shown, self._remembered(own, phase), phase, *clock)
         else:
             own = None
         compared = self.preferences if phase.learns_preferences else None

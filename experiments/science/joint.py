@@ -115,7 +115,7 @@ def run(config: JointConfig, report: Callable[[str], None]) -> dict[str, Any]:
     for name, place, seed, cell in wanted:
         outcome = outcomes[_name(cell)]
         final = {} if outcome.result is None else outcome.result["final"]
-        scores = {metric: final[metric] for metric in METRICS if metric in final}
+        scores = {metric: round(final[metric], 6) for metric in METRICS if metric in final}
         rows.append({"method": name, **vars(place), "seed": seed, "failure": outcome.failure, **scores})
     summary = [_compared(place, [row for row in rows if _at(row, place)]) for place in places(config)]
     return {
