@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def cells_of(config: CompareConfig) -> list[tuple[str, str, int, Cell]]:
         key, equals, value = change.partition("=")
         if not equals or not key:
             raise UserError(f"--set takes KEY=VALUE, as in task.num-demonstrations=16; '{change}' was given.")
-        arguments += [f"--{key.replace('_', '-')}", value]
+        arguments += _as_flag(key.replace("_", "-"), value)
     entries = []
     for task_name in config.tasks:
         for method_name in config.methods:
@@ -34,6 +35,14 @@ def cells_of(config: CompareConfig) -> list[tuple[str, str, int, Cell]]:
                     (task_name, method_name, seed, Cell(name=f"{task_name}-{method_name}-{seed}", config=data))
                 )
     return entries
+
+
+def _as_flag(key: str, value: str) -> list[str]:
+    """KEY=VALUE as `train` takes it: --key value, several values in a row, or --key / --no-key for true and false."""
+    if value.lower() in ("true", "false"):
+        *path, last = key.split(".")
+        return ["--" + ".".join([*path, last if value.lower() == "true" else f"no-{last}"])]
+    return [f"--{key}", *shlex.split(value)]
 
 
 def compare(config: CompareConfig, command: list[str]) -> dict[str, Any]:
@@ -51,11 +60,21 @@ def compare(config: CompareConfig, command: list[str]) -> dict[str, Any]:
             "seed": seed,
             "directory": str(outcome.cell.directory(Path("cells"))),
             "failure": outcome.failure,
+            "commit": commit_of(outcome.cell.directory(root / "cells")),
             **(outcome.result or {}),
         }
         for (task_name, method_name, seed, _), outcome in zip(entries, outcomes, strict=True)
     ]
     return {"command": " ".join(command), "environment": describe_environment(command), "cells": rows}
+
+
+def commit_of(cell: Path) -> str:
+    """The commit at which a cell was begun, which need not be today's."""
+    from unified_irl.serialise import read_json
+
+    environment = read_json(cell / "environment.json") if (cell / "environment.json").exists() else {}
+    git = environment.get("git")
+    return git["commit"] if isinstance(git, dict) else "unknown"
 
 
 def report(done: int, count: int, outcome: Outcome) -> None:
@@ -75,7 +94,9 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     out = Path(config.out)
     lines = summary(record)
     write_json(out / "results.json", record)
-    origin = f"`{record['command']}`; {origin_of(record['environment'])}; {config.seeds} seeds."
+    commits = sorted({row["commit"][:10] for row in record["cells"]})
+    origin = f"`{record['command']}`; {origin_of(record['environment'])}; {config.seeds} seeds; cells of commit "
+    origin += f"{', '.join(commits)}."
     write_text(out / "table.md", f"{markdown(HEADINGS, lines)}\n{origin}\n")
     table(f"{config.seeds} seeds, means with 95 % intervals; differences are paired, against {config.methods[-1]}",
           HEADINGS, lines, numbers_from=2)  # fmt: skip

@@ -55,14 +55,21 @@ def shown(interval: Interval) -> str:
 
 def _mean(record: dict[str, Any], task_name: str, method_name: str, group: str, metric: str) -> str:
     per_seed = values(record, task_name, method_name, group, metric)
-    return shown(statistics.mean_interval(list(per_seed.values()))) if per_seed else "failed"
+    count = sum(row["task"] == task_name and row["method"] == method_name for row in record["cells"])
+    finished = sum(
+        row["task"] == task_name and row["method"] == method_name and "final" in row for row in record["cells"]
+    )
+    if not per_seed:
+        return "–" if finished else "failed"
+    said = shown(statistics.mean_interval(list(per_seed.values())))
+    return said if finished == count else f"{said} ({finished} of {count} seeds)"
 
 
 def _difference(record: dict[str, Any], task_name: str, first: str, second: str) -> statistics.PairedDifference | None:
-    """The paired difference of final scores, first minus second, over the seeds that both finished."""
+    """The paired difference of final scores, first minus second; none where a seed failed."""
     sides = [values(record, task_name, name, "final", "score") for name in (first, second)]
-    seeds = sorted(set(sides[0]) & set(sides[1]))
-    if not seeds:
+    seeds = sorted({row["seed"] for row in record["cells"] if row["task"] == task_name})
+    if any(seed not in side for seed in seeds for side in sides):
         return None
     return statistics.paired_difference(*([side[seed] for seed in seeds] for side in sides))
 

@@ -45,7 +45,7 @@ def _walks_tuned(row: Method) -> Method:
     sharpness = WalksConfig().labeller.rationality
     return replace(
         row.with_phases(preference_sharpness=sharpness),
-        policy_descent=DescentConfig(learning_rate=0.05 if row.reward == "explicit" else 0.02),
+        policy_descent=DescentConfig(learning_rate=0.05 if row.reward == "explicit" and row.init == "base" else 0.02),
         reward_descent=DescentConfig(learning_rate=0.02),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,19 @@ def config_to_json(task_name: str, config: TrainConfig[Any]) -> dict[str, Any]:
     from unified_irl.serialise import to_json
 
     parts = {name: getattr(config, name) for name in ("task", "method", "run", "tracking")}
-    return {"task_name": task_name, "seed": config.seed, **{name: to_json(part) for name, part in parts.items()}}
+    head: dict[str, Any] = {"task_name": task_name, "seed": config.seed}
+    if files := fingerprints(config.task):
+        head["files"] = files
+    return head | {name: to_json(part) for name, part in parts.items()}
+
+
+def fingerprints(settings: Any) -> dict[str, str]:
+    """What the files that a task reads (its settings that end in `_file`) hold: a run belongs to their content."""
+    paths = {name: path for name, path in vars(settings).items() if name.endswith("_file") and path}
+    return {
+        name: hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else "missing"
+        for name, path in paths.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +93,12 @@ def config_from_json(data: dict[str, Any], where: str) -> tuple[str, TrainConfig
         run=from_json(RunConfig, data["run"], f"{where}, run"),
         tracking=from_json(TrackingConfig, data["tracking"], f"{where}, tracking"),
     )
+    for name, fingerprint in fingerprints(config.task).items():
+        if data.get("files", {}).get(name, fingerprint) != fingerprint:
+            raise UserError(
+                f"{where}: {getattr(config.task, name)} is missing or no longer holds what the run began with; "
+                "restore it, or start a new run."
+            )
     return head.task_name, config
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from unified_irl.cells import FAILURE, MOST_CRASHES, RESULT, Cell, Outcome, run_cells
 from unified_irl.errors import UserError
+from unified_irl.rundir import DirectoryLock
 
 
 def work(config: dict[str, Any], directory: Path) -> None:
@@ -65,7 +66,7 @@ def test_outcomes_come_in_the_order_given_and_are_reported_as_they_end(tmp_path:
 
 def test_a_finished_cell_is_never_computed_again_and_a_changed_one_lies_elsewhere(tmp_path: Path) -> None:
     run_cells([cell(0), cell(1)], tmp_path, work, num_workers=2)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*") if path.is_file()}
     heard: list[str] = []
     changed = Cell(name="cell-1", config={"number": 11})
     outcomes = run_cells([cell(0), changed], tmp_path, work, report=lambda *it: heard.append(it[2].cell.name))
@@ -73,7 +74,15 @@ def test_a_finished_cell_is_never_computed_again_and_a_changed_one_lies_elsewher
     assert heard == ["cell-1"]
     assert changed.directory(tmp_path) != cell(1).directory(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 3
+
+
+def test_two_matrices_in_one_folder_are_refused(tmp_path: Path) -> None:
+    lock = DirectoryLock(tmp_path)
+    with pytest.raises(UserError, match=r"in use|another process|pid"):
+        run_cells([cell(0)], tmp_path, work)
+    lock.release()
+    assert answers(run_cells([cell(0)], tmp_path, work)) == [0]
 
 
 def test_the_name_of_a_directory_depends_on_the_content_alone(tmp_path: Path) -> None:
@@ -168,6 +177,6 @@ def test_an_interrupted_matrix_leaves_no_worker_behind(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         said, complaints = process.communicate(timeout=30)
     assert (said, complaints) == ("interrupted\n", "")
-    workers = [int((path / "begun").read_text()) for path in tmp_path.iterdir()]
+    workers = [int((path / "begun").read_text()) for path in tmp_path.iterdir() if path.is_dir()]
     assert len(workers) == 2
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)

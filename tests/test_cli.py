@@ -208,10 +208,10 @@ def test_compare_goes_on_with_what_is_missing(command: Command) -> None:
     assert [(row["method"], row["seed"]) for row in record["cells"]] == [("bc", 0), ("bc", 1), ("aihf", 0), ("aihf", 1)]
     assert record["command"] == " ".join(map(str, ["unified-irl", *words]))
     assert all(row["rounds"] == 6 for row in record["cells"])
-    before = {path: path.stat().st_mtime_ns for path in Path("it/cells").rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in Path("it/cells").glob("*/**/*")}
     again = command(*words)
     assert (again.code, again.err) == (0, "")
-    assert {path: path.stat().st_mtime_ns for path in Path("it/cells").rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in Path("it/cells").glob("*/**/*")} == before
     with files_of_at_most(200):
         said = command(*words)
     assert (said.code, said.out) == (2, "")

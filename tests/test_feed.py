@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -159,7 +160,7 @@ def test_demonstrations_from_nowhere_are_answered_from_anywhere():
 
 def test_rows_that_answer_each_other_stay_as_they_are():
     demonstrations, own = rows([3, 1, 1, 2]), rows([3, 1, 1, 2])
-    there, here = feed.aligned(demonstrations, own, phase(), 0, 0, 0)
+    there, here = feed.aligned(demonstrations, own, 0, 0, 0)
     assert there is demonstrations
     assert here is own
 
@@ -172,7 +173,7 @@ contexts = st.lists(st.integers(0, 5), min_size=1, max_size=12)
 def test_partners_share_a_context_where_they_can(wanted, offered, seed):
     """Rows pair up by context; only a context that the other side does not know has a partner of another."""
     demonstrations, own = rows(wanted), rows(offered)
-    there, here = feed.aligned(demonstrations, own, phase(), seed, 0, 0)
+    there, here = feed.aligned(demonstrations, own, seed, 0, 0)
     assert len(there) == len(here)
     known = [context for context in offered if context in wanted]
     kept = known if known and len(offered) > len(wanted) else offered
@@ -181,48 +182,57 @@ def test_partners_share_a_context_where_they_can(wanted, offered, seed):
         assert left == right or left not in kept or right not in wanted
     for part, whole in ((there, demonstrations), (here, own)):
         assert torch.equal(part.context_id, whole.context_id[part.data["row"][:, 0]])
-    again = feed.aligned(demonstrations, own, phase(), seed, 0, 0)
+    again = feed.aligned(demonstrations, own, seed, 0, 0)
     assert (row_of(again[0]), row_of(again[1])) == (row_of(there), row_of(here))
 
 
 def test_demonstrations_are_never_dropped_for_fewer_own_samples():
-    there, here = feed.aligned(rows([1, 1, 2, 7]), rows([2, 1]), phase(), 0, 0, 0)
+    there, here = feed.aligned(rows([1, 1, 2, 7]), rows([2, 1]), 0, 0, 0)
     assert row_of(there) == [0, 1, 2, 3]
     assert here.context_id.tolist()[:3] == [1, 1, 2]
 
 
 def test_partners_take_turns():
     """Contexts 1 and 2 twice and once demonstrated, six own samples each: each demonstration is met equally often."""
-    there, here = feed.aligned(rows([1, 1, 2]), rows([1] * 6 + [2] * 6), phase(), 0, 0, 0)
+    there, here = feed.aligned(rows([1, 1, 2]), rows([1] * 6 + [2] * 6), 0, 0, 0)
     assert torch.equal(there.context_id, here.context_id)
     assert sorted(row_of(here)) == list(range(12))
     assert Counter(row_of(there)) == {0: 3, 1: 3, 2: 6}
 
 
 def test_partners_are_drawn_anew_every_round():
-    turns = {tuple(row_of(feed.aligned(rows([1] * 6), rows([1] * 12), phase(), 0, 0, turn)[0])) for turn in range(5)}
+    turns = {tuple(row_of(feed.aligned(rows([1] * 6), rows([1] * 12), 0, 0, turn)[0])) for turn in range(5)}
     assert len(turns) == 5
 
 
 def test_own_samples_of_contexts_that_nobody_demonstrated_are_left_out():
     """Practice contexts serve the policy, not the comparison with demonstrations."""
-    there, here = feed.aligned(rows([3, 4]), rows([3, 4, 8, 9, 8]), phase(), 0, 0, 0)
+    there, here = feed.aligned(rows([3, 4]), rows([3, 4, 8, 9, 8]), 0, 0, 0)
     assert there.context_id.tolist() == here.context_id.tolist() == [3, 4]
 
 
 def test_practice_does_not_shift_the_weights_of_the_contexts():
-    """Practice on context 3 alone: the own samples still weigh contexts 3 and 4 as the demonstrations do."""
-    demonstrations, own = rows([3, 4]), rows([3, 4, 3, 3, 3])
-    there, here = feed.aligned(demonstrations, own, phase(practice=3), 0, 0, 0)
-    assert there.context_id.tolist() == here.context_id.tolist() == [3, 4]
+    """Practice on context 3 alone: four own samples of it and one of 4 weigh as much as one demonstration of each."""
+    there, here = feed.aligned(rows([3, 4]), rows([3, 4, 3, 3, 3]), 0, 0, 0)
+    assert there.context_id.tolist() == here.context_id.tolist() == [3, 4, 3, 3, 3]
+    for side in (there, here):
+        torch.testing.assert_close(side.weight, torch.tensor([0.25, 1.0, 0.25, 0.25, 0.25]).to(side.weight))
+
+
+def test_own_samples_weigh_contexts_as_weighted_demonstrations_do():
+    """Weights 20 and 1 on contexts 3 and 4: the own samples take them over."""
+    demonstrations = replace(rows([3, 4]), weight=torch.tensor([20.0, 1.0]))
+    _, here = feed.aligned(demonstrations, rows([4, 3]), 0, 0, 0)
+    assert here.context_id.tolist() == [3, 4]
+    assert here.weight.tolist() == [20.0, 1.0]
 
 
 def test_where_no_context_is_met_twice_all_stand_for_one():
     """Each demonstration and each own sample has a partner, in turns."""
-    there, here = feed.aligned(rows([0, 1]), rows([10, 11, 12, 13, 14]), phase(), 0, 0, 0)
+    there, here = feed.aligned(rows([0, 1]), rows([10, 11, 12, 13, 14]), 0, 0, 0)
     assert sorted(row_of(here)) == [0, 1, 2, 3, 4]
     assert sorted(Counter(row_of(there)).values()) == [2, 3]
-    there, here = feed.aligned(rows([-1, -1, -1, -1]), rows([10, 11]), phase(), 0, 0, 0)
+    there, here = feed.aligned(rows([-1, -1, -1, -1]), rows([10, 11]), 0, 0, 0)
     assert row_of(there) == [0, 1, 2, 3]
     assert Counter(row_of(here)) == {0: 2, 1: 2}
 

@@ -392,8 +392,8 @@ def test_walks_of_another_graph_get_a_sentence():
         ({"goal": None}, "it: 'goal' is missing; a walk needs node, action and goal for every step."),
         ({"node": node + 6}, f"it: 'node' runs from {int(node.min()) + 6} to {int(node.max()) + 6}; expected whole "
          "numbers from 0 to 5 in this graph. Was the file made for another graph (num_nodes, graph_seed)?"),
-        ({"node": node.double()}, f"it: 'node' runs from {int(node.min())} to {int(node.max())}; expected whole "
-         "numbers from 0 to 5 in this graph. Was the file made for another graph (num_nodes, graph_seed)?"),
+        ({"node": node.double()}, f"it: 'node' holds torch.float64 of shape {list(node.shape)}; expected whole numbers "
+         f"of shape {list(node.shape)}, one for every step."),
         ({"action": action - 1}, f"it: 'action' runs from -1 to {int(action.max()) - 1}; expected whole numbers from "
          f"0 to {graph.shape[2] - 1} in this graph. Was the file made for another graph (num_nodes, graph_seed)?"),
         ({"action": elsewhere}, "it: 1 walks take an edge that this graph does not have. "

@@ -245,13 +245,13 @@ def test_plateau_counts_what_does_not_fall():
     plateau, learnt, since = Plateau(), Learnt(), []
     for value in (2.0, 1.0, 0.95, float("nan"), 0.5):
         learnt.numbers["count"][0] += 1
-        plateau.saw(value, 0.1, learnt)
+        plateau.saw(value, 0.1, {"it": learnt})
         since.append(plateau.rounds_since)
         assert plateau.lowest <= 2.0
     assert since == [0, 0, 1, 2, 0]
-    assert plateau.best == {"count": [5]}
+    assert plateau.best == {"it": {"count": [5]}}
     learnt.numbers["count"][0] = 99
-    assert plateau.best == {"count": [5]}, "a copy, not the living state"
+    assert plateau.best == {"it": {"count": [5]}}, "a copy, not the living state"
     other = Plateau()
     other.load_state_dict(copy.deepcopy(plateau.state_dict()))
     assert other == plateau

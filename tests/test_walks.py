@@ -356,10 +356,10 @@ def test_policies_speak_like_their_table(kind: str):
 
 
 def test_a_kind_is_chosen_for_the_method():
-    """auto: free beside an explicit reward, and of the reward's kind where the policy is the reward."""
+    """auto: of the reward's kind, with a free correction where there is an explicit reward to climb."""
     domain = WalksDomain(replace(SMALL, reward="linear"), 0)
     kinds = {name: type(domain.build(METHODS[name]).policy.scores).__name__ for name in ("aihf", "dpo", "bc")}
-    assert kinds == {"aihf": "Free", "dpo": "Shared", "bc": "Shared"}
+    assert kinds == {"aihf": "Corrected", "dpo": "Shared", "bc": "Shared"}
     assert domain.build(METHODS["dpo"]).reward is None
     assert type(policy_of("free").scores).__name__ == "Free"
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_irl.errors import UserError
+from unified_irl.rundir import DirectoryLock
 from unified_irl.serialise import content_hash, read_json, write_json
 
 RESULT, FAILURE = "result.json", "failure.json"
@@ -67,10 +68,31 @@ def run_cells(
     if num_workers < 1:
         raise UserError(f"num_workers is {num_workers}; expected 1 or more.")
     _refuse_twins(cells)
+    with _alone_in(root):
+        return _run_cells(cells, root, work, num_workers, report)
+
+
+@contextlib.contextmanager
+def _alone_in(root: Path) -> Iterator[None]:
+    """Two matrices in one folder would compute each other's cells."""
     try:
         root.mkdir(parents=True, exist_ok=True)
+        lock = DirectoryLock(root)
     except OSError as error:
         raise UserError(f"The directory {root} cannot be made: {error.strerror}. Choose another.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run_cells(
+    cells: Sequence[Cell],
+    root: Path,
+    work: Work,
+    num_workers: int,
+    report: Callable[[int, int, Outcome], None] | None,
+) -> list[Outcome]:
     outcomes: dict[str, Outcome] = {}
     for outcome in _finished(cells, root):
         outcomes[outcome.cell.name] = outcome

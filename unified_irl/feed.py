@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
@@ -50,28 +51,37 @@ def contexts(
         shown = torch.where(shown < 0, anywhere, shown)
     if not phase.practice:
         return everything[shown]
-    more = torch.randint(len(everything), (phase.practice,), generator=stream(seed, "practice", stage, round_))
+    # A policy that is judged by its objective practises in the same places, or luck would decide when it stops.
+    when = 0 if phase.until == "policy" else round_
+    more = torch.randint(len(everything), (phase.practice,), generator=stream(seed, "practice", stage, when))
     return everything[torch.cat([shown, more])]
 
 
 def aligned(
-    demonstrations: Trajectories, own: Trajectories, phase: Phase, seed: int, stage: int, round_: int
+    demonstrations: Trajectories, own: Trajectories, seed: int, stage: int, round_: int
 ) -> tuple[Trajectories, Trajectories]:
     """Demonstrations and own samples in rows that share a context, as many rows as the longer of the two has.
 
     A context that only one side knows is paired with any row of the other: in a world where start states are never met
-    twice, all contexts stand for one. What was done for practice answers no demonstration: it is left out, so that own
-    samples weigh the contexts as the demonstrations do.
+    twice, all contexts stand for one. Weights stay honest: a repeated demonstration counts once in all, and own samples
+    weigh every context as the demonstrations do, however often it was practised.
     """
     answers = torch.isin(own.context_id, demonstrations.context_id)
     if len(own) > len(demonstrations) and bool(answers.any()):
         own = own[answers]
-    if torch.equal(demonstrations.context_id, own.context_id):
+    if not torch.equal(demonstrations.context_id, own.context_id):
+        draw = stream(seed, "pairs", stage, round_)
+        if len(own) > len(demonstrations):
+            picked = _partners(own.context_id, demonstrations.context_id, draw)
+            times = torch.bincount(picked, minlength=len(demonstrations)).clamp(min=1)
+            demonstrations = replace(demonstrations[picked], weight=(demonstrations.weight / times)[picked])
+        else:
+            own = own[_partners(demonstrations.context_id, own.context_id, draw)]
+    if torch.equal(demonstrations.weight, own.weight):
         return demonstrations, own
-    draw = stream(seed, "pairs", stage, round_)
-    if len(own) <= len(demonstrations) or phase.practice:
-        return demonstrations, own[_partners(demonstrations.context_id, own.context_id, draw)]
-    return demonstrations[_partners(own.context_id, demonstrations.context_id, draw)], own
+    _, group = torch.unique(demonstrations.context_id, return_inverse=True)
+    shown, did = (torch.bincount(group, weights=side.weight) for side in (demonstrations, own))
+    return demonstrations, replace(own, weight=own.weight * (shown / did)[group].to(own.weight.dtype))
 
 
 def _partners(wanted: Tensor, offered: Tensor, draw: Generator) -> Tensor:

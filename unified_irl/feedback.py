@@ -65,7 +65,10 @@ class Demonstrations:
 
 @dataclass(frozen=True, kw_only=True)
 class Preferences:
-    """Comparisons of two behaviours (steps, segments or whole ones), the first against the second."""
+    """Comparisons of two behaviours (steps, segments or whole ones), the first against the second.
+
+    A comparison weighs what its first side weighs.
+    """
 
     first: Trajectories
     second: Trajectories

@@ -12,8 +12,10 @@ from unified_irl.trajectories import Trajectories
 class ImplicitReward:
     """r_t = β (log π(a_t|s_t) − log π_ref(a_t|s_t)), for any policy of any domain.
 
-    Where π is optimal for a reward R with KL weight β, Σ γ^t r_t = R(τ) − V(s_0): the same reward up to a constant per
-    context, which neither a pairwise difference nor demonstrations against own samples of one context can see.
+    Where π is optimal for a reward R with KL weight β, the dynamics are deterministic and τ is a whole behaviour,
+    Σ γ^t r_t = R(τ) − V(s_0): the same reward up to a constant per context, which neither a pairwise difference nor
+    demonstrations against own samples of one context can see. On a segment the value where it ends stays in the sum: a
+    comparison of segments is then one of regrets (contrastive preference learning), not DPO.
     """
 
     def __init__(self, policy: Sampler, reference: Sampler, beta: float) -> None:

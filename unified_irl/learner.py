@@ -96,7 +96,7 @@ class Learner:
             return {}
         clock = (self.seed, self.stage, self.round_of_stage)
         if shown is not None and own is not None and phase.needs_own_samples:
-            shown, own = feed.aligned(shown, self._remembered(own, phase), phase, *clock)
+            shown, own = feed.aligned(shown, self._remembered(own, phase), *clock)
         else:
             own = None
         compared = self.preferences if phase.learns_preferences else None
@@ -135,17 +135,22 @@ class Learner:
         """What the phase's losses move."""
         return self.policy if self.reward is None or phase.clones else self.reward
 
+    def _moved(self, phase: Phase) -> dict[str, Policy | Reward]:
+        """What is put back to its best when a phase ends early; a policy that only climbs keeps what it reached."""
+        learning = {"learning": self._learning(phase)} if phase.reward_steps else {}
+        return learning | ({"policy": self.policy} if learning and phase.policy_updates else {})
+
     def _advance(self, phase: Phase, metrics: Metrics) -> None:
         """Count the round; leave the phase after its last one, or when what it waits for has stopped falling."""
         self.round_of_stage += 1
         self.num_rounds += 1
         over = self.round_of_stage >= phase.rounds
         if phase.until in WATCHED:
-            learning = self._learning(phase) if phase.reward_steps else None
-            self.plateau.saw(metrics[WATCHED[phase.until]], phase.tolerance, learning)
+            moved = self._moved(phase)
+            self.plateau.saw(metrics[WATCHED[phase.until]], phase.tolerance, moved)
             over = over or self.plateau.rounds_since >= phase.patience
-            if over and learning is not None and self.plateau.best:
-                learning.load_state_dict(self.plateau.best)
+            for name in moved if over else ():
+                moved[name].load_state_dict(self.plateau.best[name])
         if over:
             self._leave(phase)
 

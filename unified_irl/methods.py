@@ -72,7 +72,7 @@ METHODS: dict[str, Method] = _table(
         init="clone",
         phases=(
             Phase(name="reward", preference="bradley-terry", rounds=400, until="held-out preferences", patience=20),
-            Phase(name="policy", reward_steps=0, policy_updates=4, practice=64, until="policy", patience=5),
+            Phase(name="policy", reward_steps=0, policy_updates=4, practice=256, until="policy", patience=5),
         ),
     ),
     Method(

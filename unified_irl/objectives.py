@@ -40,7 +40,8 @@ def linear(
     """(1/β)(E_own[R] − E_demos[R]).
 
     Its gradient is that of the negative log-likelihood of the demonstrations under the policy that is optimal for R
-    with KL weight β (maximum-likelihood inverse RL), provided the own samples come from that policy.
+    with KL weight β (maximum-likelihood inverse RL), provided the own samples come from that policy and begin where the
+    demonstrations begin; with finitely many demonstrations it is exact only where the dynamics are deterministic.
     """
     demonstration = (demonstration_weight_B * demonstration_B).sum() / demonstration_normaliser
     own = (own_weight_B * own_B).sum() / own_normaliser
@@ -82,8 +83,8 @@ def bradley_terry(
     """−E[p log σ(κ(Δ − m)) + (1 − p) log σ(κ(−Δ − m))],  Δ = R(first) − R(second), p the smoothed label, m the margin.
 
     A label of ½ is a tie: its loss is least at Δ = 0. Smoothing ε replaces p by (1 − ε)p + ε(1 − p), the likelihood of
-    a labeller who slips with probability ε; κ is how sharply labellers are taken to choose. With R = β log π/π_ref this
-    is DPO. A tie counts ½ in the accuracy.
+    a labeller who slips with probability ε; κ is how sharply labellers are taken to choose. With R = β log π/π_ref
+    this is DPO on whole behaviours, and contrastive preference learning on segments. A tie counts ½ in the accuracy.
     """
     delta_B = first_B - second_B
     target_B = label_B * (1.0 - 2.0 * smoothing) + smoothing

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from unified_irl.contracts import State
+from unified_irl.contracts import State, Stateful
 
 
 @dataclass
@@ -18,11 +18,11 @@ class Plateau:
     rounds_since: int = 0
     best: State = field(default_factory=dict)
 
-    def saw(self, value: float, tolerance: float, learnt: Any | None) -> None:
+    def saw(self, value: float, tolerance: float, learnt: Mapping[str, Stateful]) -> None:
         """Take note of a value; where it is the lowest so far, keep a copy of what had been learnt."""
         if value < self.lowest - tolerance:
             self.lowest, self.rounds_since = value, 0
-            self.best = {} if learnt is None else copy.deepcopy(learnt.state_dict())
+            self.best = {name: copy.deepcopy(one.state_dict()) for name, one in learnt.items()}
         else:
             self.rounds_since += 1
 

@@ -93,6 +93,11 @@ class Phase:
             raise UserError(f"phase '{self.name}' waits for held-out preferences, but learns from none.")
         if self.until == "policy" and self.policy_updates == 0:
             raise UserError(f"phase '{self.name}' waits for the policy, but policy_updates is 0.")
+        if self.until == "policy" and (self.learns_demonstrations or self.learns_preferences):
+            raise UserError(
+                f"phase '{self.name}' waits for the policy's objective while its losses move the reward it is measured "
+                "by; let it end by rounds, or by held-out preferences."
+            )
 
     @property
     def learns_demonstrations(self) -> bool:

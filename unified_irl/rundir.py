@@ -26,13 +26,13 @@ from unified_irl.serialise import NUMBER_WORDS, plain, read_json, write_json
 
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
 RESULT, LOCK = "result.json", "lock"
-_BEFORE_THE_CONFIG = {LOCK, ENVIRONMENT}
+_BEFORE_THE_CONFIG = {LOCK, ENVIRONMENT, "failure.json"}
 
 
 class RunDirectory:
     """The run in a directory, locked for this process until `close`. Made by `create` or `open`."""
 
-    def __init__(self, path: Path, lock: _Lock) -> None:
+    def __init__(self, path: Path, lock: DirectoryLock) -> None:
         self.path = path
         self._lock = lock
         self.config: dict[str, Any] = read_json(path / CONFIG)
@@ -49,7 +49,7 @@ class RunDirectory:
             _refuse_what_is_there(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _Lock(path)
+            lock = DirectoryLock(path)
             try:
                 _refuse_what_is_there(path)  # again: another process may have been first to the lock
                 write_json(path / ENVIRONMENT, describe_environment(command))
@@ -69,7 +69,7 @@ class RunDirectory:
         if not (path / CONFIG).exists():
             raise UserError(f"{path} is not a run directory: it has no {CONFIG}. Give the directory of an earlier run.")
         try:
-            lock = _Lock(path)
+            lock = DirectoryLock(path)
             try:
                 return cls(path, lock)
             except BaseException:
@@ -155,7 +155,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [_parsed(line, file, number) for number, line in enumerate(lines, start=1)]
 
 
-class _Lock:
+class DirectoryLock:
     """An exclusive hold on a directory, which the operating system lets go when the process ends, however it ends."""
 
     def __init__(self, directory: Path) -> None:
@@ -192,7 +192,7 @@ class _Lock:
         self._descriptor = -1
 
 
-_held: weakref.WeakSet[_Lock] = weakref.WeakSet()
+_held: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
 
 
 def _forget_locks() -> None:

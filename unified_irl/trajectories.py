@@ -65,7 +65,7 @@ class Trajectories:
     terminated: Tensor
     """bool[B]: the world ended the behaviour."""
     truncated: Tensor
-    """bool[B]: a time limit ended it; the state after it still has a value."""
+    """bool[B]: a time limit ended it; where the limit is not part of the task, the state after it still has a value."""
 
     def __len__(self) -> int:
         return len(self.context_id)

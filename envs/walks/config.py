@@ -84,8 +84,8 @@ class WalksConfig:
     reward: Kind = "network"
     """The explicit reward: one free number per time, goal, node and action; linear in shared features; a network."""
     policy: Literal["auto", "free", "linear", "network"] = "auto"
-    """The policy's logits, of the same three kinds; auto gives methods with an explicit reward a free (and exactly
-    improved) policy, and the others a policy of the reward's kind."""
+    """The policy's logits, of the same three kinds; auto takes the reward's kind; with an explicit reward there is
+    a free correction beside it, by which the policy climbs exactly."""
     reward_width: int = 32
     """Hidden units of a network (two layers)."""
     policy_step: float = 1.0

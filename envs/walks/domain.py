@@ -11,7 +11,7 @@ from torch import Tensor
 from envs.walks.config import WalksConfig
 from envs.walks.feedback import checked, compare, demonstrate
 from envs.walks.policy import TabularPolicy, TabularReward, Walker
-from envs.walks.scores import build_scores
+from envs.walks.scores import Corrected, Free, Shared, build_scores
 from envs.walks.solve import divergence, visitation, weighted_correlation
 from envs.walks.world import World
 from unified_irl.contracts import Metrics, Parts, RewardFunction, Sampler
@@ -66,12 +66,14 @@ class WalksDomain:
 
     def build(self, method: Method) -> Parts:
         config, graph = self.config, self.world.graph
-        kind = config.policy if config.policy != "auto" else "free" if method.reward == "explicit" else config.reward
         shape = (graph, config.horizon, config.reward_width)
+        kind = config.reward if config.policy == "auto" else config.policy
+        logits = build_scores(kind, *shape, stream(self.seed, "policy"))
+        exact = config.policy == "auto" and method.reward == "explicit" and isinstance(logits, Shared)
         policy = TabularPolicy(
             graph,
             config.horizon,
-            build_scores(kind, *shape, stream(self.seed, "policy")),
+            Corrected(logits, Free(graph, config.horizon)) if exact else logits,
             method.policy_descent,
             config.policy_step,
         )

@@ -109,12 +109,19 @@ def _checked_walks(world: World, walks: Trajectories, where: str) -> Trajectorie
         if name not in walks.data:
             raise UserError(f"{where}: '{name}' is missing; a walk needs node, action and goal for every step.")
         value = walks.data[name]
+        if value.shape != walks.mask.shape or value.dtype not in (torch.int32, torch.int64):
+            raise UserError(
+                f"{where}: '{name}' holds {value.dtype} of shape {list(value.shape)}; expected whole numbers of shape "
+                f"{list(walks.mask.shape)}, one for every step."
+            )
         if value.is_floating_point() or int(value.min()) < 0 or int(value.max()) >= limit:
             raise UserError(
                 f"{where}: '{name}' runs from {value.min():g} to {value.max():g}; expected whole numbers from 0 to "
                 f"{limit - 1} in this graph. Was the file made for another graph (num_nodes, graph_seed)?"
             )
-    node, action = walks.data["node"], walks.data["action"]
+    node, action, goal = walks.data["node"], walks.data["action"], walks.data["goal"]
+    if bool(((goal != goal[:, :1]) & walks.mask).any()):
+        raise UserError(f"{where}: a walk changes its goal on the way; expected one goal per walk.")
     wrong = ~world.graph.possible_NA[node, action] & walks.mask
     wrong[:, 1:] |= (world.graph.next_NA[node, action][:, :-1] != node[:, 1:]) & walks.mask[:, 1:]
     if bool(wrong.any()):

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from envs.walks.graph import IMPOSSIBLE, Graph
-from envs.walks.scores import Free, Scores
+from envs.walks.scores import Corrected, Scores, Shared
 from envs.walks.solve import soft_evaluation, soft_value_iteration
 from unified_irl.batch import Batch, Normaliser
 from unified_irl.contracts import LossFunction, Metrics, Reward, Sampler, State
@@ -88,9 +88,12 @@ class Walker:
 class TabularPolicy:
     """A walker whose log-probabilities are the log-softmax of learnable numbers."""
 
-    def __init__(self, graph: Graph, horizon: int, scores: Scores, descent: DescentConfig, policy_step: float) -> None:
+    def __init__(
+        self, graph: Graph, horizon: int, scores: Scores | Corrected, descent: DescentConfig, policy_step: float
+    ) -> None:
         self.graph, self.horizon, self.scores, self.policy_step = graph, horizon, scores, policy_step
-        self.descent = Descent(scores.parameters(), descent)
+        learnt = scores.shared if isinstance(scores, Corrected) else scores
+        self.descent = Descent(learnt.parameters(), descent)
         self._walker: Walker | None = None
 
     def log_policy(self) -> Tensor:
@@ -139,7 +142,7 @@ class TabularPolicy:
         with torch.no_grad():
             reward_HGNA = reward.for_policy()()
         log_reference = cast(Walker, reference).walker().log_policy_HGNA
-        climb = self._soft_policy_iteration if isinstance(self.scores, Free) else self._policy_gradient
+        climb = self._policy_gradient if isinstance(self.scores, Shared) else self._soft_policy_iteration
         climb(reward_HGNA, log_reference, beta, gamma, contexts, num_updates)
         with torch.no_grad():
             _, value_GN = soft_evaluation(
@@ -162,8 +165,8 @@ class TabularPolicy:
                     q_HGNA, _ = soft_evaluation(self.graph, table, reward, reference, beta, gamma)
                     greedy = reference + q_HGNA / beta
                     table = ((1.0 - self.policy_step) * table + self.policy_step * greedy).log_softmax(-1)
-            assert isinstance(self.scores, Free)
-            self.scores.weight.copy_(table.view_as(self.scores.weight))
+            assert not isinstance(self.scores, Shared)
+            self.scores.become(table)
         self._walker = None  # Read back from the weights, as a resumed run does: normalising twice changes last bits.
 
     def _policy_gradient(

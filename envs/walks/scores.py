@@ -35,6 +35,9 @@ class Free(nn.Module):
         """[H, G, N, A], or [1, G, N, A] where the step does not matter."""
         return self.weight.view(self.shape)
 
+    def become(self, table_HGNA: Tensor) -> None:
+        self.weight.copy_(table_HGNA.view_as(self.weight))
+
 
 class Shared(nn.Module):
     """A function of what a move looks like, the same for every start, goal and step: linear, or a small network."""
@@ -74,6 +77,26 @@ class Shared(nn.Module):
 
     def table(self) -> Tensor:
         return self(self.inputs_GNAF)[None]
+
+
+class Corrected(nn.Module):
+    """Shared numbers that descend, and a free correction beside them that exact improvement fills in.
+
+    A policy of this kind clones within its function class, and climbs an explicit reward exactly.
+    """
+
+    def __init__(self, shared: Shared, correction: Free) -> None:
+        super().__init__()
+        self.shared, self.correction = shared, correction
+
+    def rows(self, step: Tensor, goal: Tensor, node: Tensor) -> Tensor:
+        return self.shared.rows(step, goal, node) + self.correction.rows(step, goal, node)
+
+    def table(self) -> Tensor:
+        return self.shared.table() + self.correction.table()
+
+    def become(self, table_HGNA: Tensor) -> None:
+        self.correction.become(table_HGNA - self.shared.table())
 
 
 Scores = Free | Shared

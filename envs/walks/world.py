@@ -14,6 +14,7 @@ from envs.walks.config import WalksConfig
 from envs.walks.graph import build_graph, true_reward
 from envs.walks.policy import Walker
 from envs.walks.solve import soft_evaluation, soft_value_iteration
+from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.trajectories import Contexts, Trajectories
 
@@ -30,6 +31,13 @@ class World:
         pairs = pairs[self.graph.goal_G[pairs[:, 0]] != pairs[:, 1]]
         pairs = pairs[torch.randperm(len(pairs), generator=stream(seed, "contexts"))]
         self.pairs = Contexts(ids=torch.arange(len(pairs)), data={"start": pairs[:, 1], "goal": pairs[:, 0]})
+
+        worst, best = self.scale
+        if not worst < best:
+            raise UserError(
+                f"walks: the expert's return of {best:g} is no better than the {worst:g} of a random walk, so there is "
+                "nothing to learn; lower the temperature, raise goal_reward or the horizon."
+            )
 
     def soft_optimal(self, temperature: float, foresight: float = 1.0) -> Tensor:
         """[H, G, N, A]: log-probabilities of the walker who is soft-optimal for the true reward."""
@@ -57,6 +65,12 @@ class World:
             self.graph, log_policy_HGNA, self.reward_GNA[None], self.uniform_HGNA, beta, gamma=1.0
         )
         return float((self.starts(pairs) * value_GN).sum())
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """The true returns of the uniform walker and of the expert, over all contexts."""
+        worst, best = (self.true_value(one, self.pairs) for one in (self.uniform_HGNA, self.expert.log_policy_HGNA))
+        return worst, best
 
     def normalised(self, value: float, pairs: Contexts) -> float:
         """A true return on the scale where the uniform walker has 0 and the expert 1."""

@@ -2,7 +2,8 @@
 
 Every method gets the same data under the same seed, the same number of descent steps, and its own step size, the best
 of an equal grid on seeds that are not used again. Methods with an explicit reward learn it in the given function class
-and act by the exact soft-optimal policy; methods without one learn a policy of the same class.
+and act by the exact soft-optimal policy; methods without one learn a policy of the same class, and so does the cloning
+stage of rlhf. (rlhf sets a fifth of its comparisons aside, to know when to stop fitting its reward.)
 """
 
 from __future__ import annotations
@@ -57,10 +58,12 @@ def row_of(name: str, kind: str) -> Method:
         for phase in row.phases
     )
     row = replace(task("walks").tuned(row), phases=phases)
+    if row.init == "clone":
+        row = replace(row, warm_start=replace(CLONE, rounds=steps))
     if kind != "free":
         return row
     slowing = DescentConfig(learning_rate=0.1, schedule="cosine", total_steps=steps)
-    return replace(row, warm_start=replace(CLONE, rounds=steps), reward_descent=slowing, policy_descent=slowing)
+    return replace(row, reward_descent=slowing, policy_descent=slowing)
 
 
 def cell_config(name: str, place: Place, seed: int, learning_rate: float) -> dict[str, Any]:
@@ -201,6 +204,8 @@ def _compared(place: Place, rows: list[dict[str, Any]]) -> dict[str, Any]:
         summary["methods"][name] = entry
     for metric in METRICS[:4]:
         compared = [name for name in others if metric in summary["methods"][name]]
+        if not compared:
+            continue
         for name, adjusted in zip(compared, statistics.holm(p_values[metric]), strict=True):
             summary["methods"][name][metric]["joint_minus_this"]["p_holm"] = float(adjusted)
     if place.kind == "free":
