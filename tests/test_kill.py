@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -187,20 +188,69 @@ def has_rows(run: Path) -> bool:
     return (run / "metrics.jsonl").exists() and (run / "metrics.jsonl").stat().st_size > 0
 
 
-def is_writing_a_checkpoint(run: Path) -> bool:
-    return any((run / "checkpoints").glob(".writing-*"))
+def half_written(run: Path) -> set[int]:
+    """The folders of checkpoints that are being written, or were when the writer was killed."""
+    found = set()
+    for folder in (run / "checkpoints").glob(".writing-*"):
+        with contextlib.suppress(OSError):
+            found.add(folder.stat().st_ino)
+    return found
 
 
-def moments(seed: str, duration: float) -> Iterator[Moment]:
-    """Three that a clock would miss (no config yet, no checkpoint yet, half a checkpoint), and random ones without end.
+def works(run: Path) -> Callable[[Path], bool]:
+    """Whether the metrics are others than they are now."""
+
+    def rows() -> tuple[int, int] | None:
+        path = run / "metrics.jsonl"
+        return (path.stat().st_size, path.stat().st_mtime_ns) if path.exists() else None
+
+    before = rows()
+    return lambda run: rows() != before
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a run takes that nobody kills."""
+
+    until_it_works: float
+    seconds_of_work: float
+
+    @property
+    def patience(self) -> float:
+        return 3 * (self.until_it_works + self.seconds_of_work)
+
+
+def moments(seed: str, pace: Pace) -> Iterator[Moment]:
+    """Three that a clock would miss (no config yet, no checkpoint yet, half a checkpoint), and random ones without end:
+    from the launch on, from the first new row on, and from the next beginning of a checkpoint on.
 
     They lie so close together that a run cannot get to its end between ten of them, unless the machine runs faster than
-    it did when the duration was measured.
+    it did when the pace was measured.
     """
-    yield from (once(seen, duration) for seen in (has_directory, has_rows, is_writing_a_checkpoint))
+    yield from (once(seen, pace.patience) for seen in (has_directory, has_rows))
+    yield amid_a_checkpoint(0.0, pace.patience)
     draw = random.Random(seed)
     while True:
-        yield after(draw.uniform(0.05, max(0.1, duration / 5)))
+        yield after(draw.uniform(0.05, 0.05 + pace.until_it_works + pace.seconds_of_work / 6))
+        yield amid_the_work(draw.uniform(0.0, pace.seconds_of_work / 6), pace.patience)
+        yield amid_a_checkpoint(draw.uniform(0.0, 0.01), pace.patience)
+
+
+def amid_the_work(seconds: float, patience: float) -> Moment:
+    def wait(run: Path) -> None:
+        once(works(run), patience)(run)
+        time.sleep(seconds)
+
+    return wait
+
+
+def amid_a_checkpoint(seconds: float, patience: float) -> Moment:
+    def wait(run: Path) -> None:
+        left = half_written(run)
+        once(lambda run: bool(half_written(run) - left), patience)(run)
+        time.sleep(seconds)
+
+    return wait
 
 
 def kill_and_resume(start: Start, method: str, run: Path, when: Iterator[Moment], most: int) -> tuple[int, int]:
@@ -209,7 +259,7 @@ def kill_and_resume(start: Start, method: str, run: Path, when: Iterator[Moment]
     landed = in_writing = 0
     said = run.with_suffix(".txt")
     while True:
-        is_begun = (run / "config.json").exists()
+        is_begun, left = (run / "config.json").exists(), half_written(run)
         with started(start, ["resume", str(run)] if is_begun else arguments_of(method, run), said) as trainer:
             if landed < most:
                 next(when)(run)
@@ -219,22 +269,23 @@ def kill_and_resume(start: Start, method: str, run: Path, when: Iterator[Moment]
             return landed, in_writing
         assert code == -signal.SIGKILL, said.read_text()
         landed += 1
-        in_writing += is_writing_a_checkpoint(run)
+        in_writing += bool(half_written(run) - left)
 
 
-def undisturbed(start: Start, method: str, run: Path) -> float:
-    """Seconds of a run that nobody kills."""
+def undisturbed(start: Start, method: str, run: Path) -> Pace:
     began = time.monotonic()
     with started(start, arguments_of(method, run), run.with_suffix(".txt")) as trainer:
+        once(has_rows, 300.0)(run)
+        works_since = time.monotonic()
         assert trainer.wait() == 0, run.with_suffix(".txt").read_text()
-    return time.monotonic() - began
+    return Pace(works_since - began, time.monotonic() - works_since)
 
 
 def kills_change_nothing(start: Start, method: str, place: Path) -> None:
-    duration = undisturbed(start, method, place / "undisturbed")
+    pace = undisturbed(start, method, place / "undisturbed")
     expected = outcome(place / "undisturbed")
     assert expected["result"]["rounds"] >= 150
-    when, landed, in_writing = moments(method, duration), 0, 0
+    when, landed, in_writing = moments(method, pace), 0, 0
     for attempt in itertools.count():
         run = place / f"killed-{attempt}"
         kills = kill_and_resume(start, method, run, when, NUM_KILLS + 3 - landed)
@@ -242,8 +293,8 @@ def kills_change_nothing(start: Start, method: str, place: Path) -> None:
         must_be_same(outcome(run), expected)
         if landed >= NUM_KILLS + 3:
             break
-    print(f"{method}: {duration:.1f} s undisturbed; {landed} kills, {in_writing} in the midst of a checkpoint, in "
-          f"{attempt + 1} runs")  # fmt: skip
+    print(f"{method}: {pace.until_it_works:.1f} s to begin, {pace.seconds_of_work:.1f} s of work; {landed} kills, "
+          f"{in_writing} in the midst of a checkpoint, in {attempt + 1} runs")  # fmt: skip
 
 
 @pytest.mark.parametrize("method", METHODS)
