@@ -210,13 +210,13 @@ def test_of_two_that_create_at_once_one_wins(path: Path) -> None:
 
 
 def test_a_run_made_between_the_look_and_the_lock_is_seen(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = rundir._Lock
+    lock = rundir.DirectoryLock
 
-    def late(directory: Path) -> rundir._Lock:
+    def late(directory: Path) -> rundir.DirectoryLock:
         (directory / "config.json").write_text('{"theirs": 1}')
         return lock(directory)
 
-    monkeypatch.setattr(rundir, "_Lock", late)
+    monkeypatch.setattr(rundir, "DirectoryLock", late)
     with pytest.raises(UserError, match="already holds a run"):
         RunDirectory.create(path, {"ours": 1}, [])
     monkeypatch.undo()
