@@ -161,5 +161,6 @@ def run(config: BenchCoreConfig, report: Callable[[str], None]) -> dict[str, Any
         shares = {what: seconds / total for what, seconds in middle.items()}
         result["overhead"][name] = {"seconds": middle, "shares": shares}
         parts = ", ".join(f"{what} {share:.1%}" for what, share in sorted(shares.items(), key=lambda item: -item[1]))
-        report(f"demo run of {name}, {config.rounds} rounds, {total:.2f} s: {parts}")
+        own = shares["learner"] + shares["checkpoints"]
+        report(f"demo run of {name}, {config.rounds} rounds, {total:.2f} s: {parts}; learner and checkpoints {own:.1%}")
     return result

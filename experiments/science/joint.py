@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.walks.config import DemonstratorConfig, WalksConfig
+from experiments.compare import commit_of
 from experiments.science.joint_config import METHODS, JointConfig
 from experiments.tasks import task
 from experiments.train import TrainConfig, config_to_json, run_lean_cell
@@ -124,6 +125,7 @@ def run(config: JointConfig, report: Callable[[str], None]) -> dict[str, Any]:
     return {
         "learning_rates": [{"method": name, "kind": kind, "multiple": rate} for (name, kind), rate in rates.items()],
         "descent_steps": STEPS,
+        "cells_of_commits": sorted({commit_of(one.cell.directory(_root(config))) for one in outcomes.values()}),
         "places": summary,
         "rows": rows,
     }
@@ -165,6 +167,10 @@ def _name(cell: dict[str, Any]) -> str:
     return f"{cell['method']['name']}-{content_hash(cell)}"
 
 
+def _root(config: JointConfig) -> Path:
+    return Path(config.out) / "cells"
+
+
 def _outcomes(config: JointConfig, wanted: list[dict[str, Any]], report: Callable[[str], None]) -> dict[str, Outcome]:
     """Every distinct run's outcome by its name."""
     cells = {_name(cell): Cell(name=_name(cell), config=cell) for cell in wanted}
@@ -173,8 +179,7 @@ def _outcomes(config: JointConfig, wanted: list[dict[str, Any]], report: Callabl
         if outcome.failure or done % 50 == 0 or done == count:
             report(f"cell {done}/{count} {outcome.failure}")
 
-    root = Path(config.out) / "cells"
-    outcomes = run_cells(list(cells.values()), root, run_lean_cell, num_workers=config.workers, report=said)
+    outcomes = run_cells(list(cells.values()), _root(config), run_lean_cell, num_workers=config.workers, report=said)
     return {outcome.cell.name: outcome for outcome in outcomes}
 
 

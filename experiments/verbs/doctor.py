@@ -59,13 +59,19 @@ def names() -> Iterator[Finding]:
 
 
 def caches() -> Iterator[Finding]:
-    for what, place in (("working directory", Path.cwd()), ("temporary directory", Path(tempfile.gettempdir()))):
+    hub = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    for what, place in (
+        ("working directory", Path.cwd()),
+        ("temporary directory", Path(tempfile.gettempdir())),
+        ("model and data cache", hub),
+    ):
         try:
+            place.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=place) as file:
                 file.write(b"x" * 4096)
             yield True, f"{what} {place} is writable"
         except OSError as error:
-            yield False, f"{what} {place} is not writable: {error.strerror}. Runs are kept there; choose another."
+            yield False, f"{what} {place} is not writable: {error.strerror}. Mend that, or choose another."
 
 
 def tiny_run() -> Iterator[Finding]:
