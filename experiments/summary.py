@@ -74,6 +74,13 @@ def _difference(record: dict[str, Any], task_name: str, first: str, second: str)
     return statistics.paired_difference(*([side[seed] for seed in seeds] for side in sides))
 
 
+def origin(environment: dict[str, Any]) -> dict[str, Any]:
+    """What a stored result says of where it comes from: command, commit and hardware."""
+    kept = ("started_at", "git", "python", "torch", "numpy", "platform", "cpu", "num_cores", "memory_bytes",
+            "cuda_device")  # fmt: skip
+    return {"command": " ".join(environment["command"]), **{key: environment[key] for key in kept}}
+
+
 def origin_of(environment: dict[str, Any]) -> str:
     """Commit and hardware, in a phrase."""
     git = environment["git"] if isinstance(environment["git"], dict) else {"commit": "unknown", "dirty": False}

@@ -17,9 +17,10 @@ def main(arguments: list[str]) -> None:
     from pathlib import Path
 
     from experiments.bench_core import run
+    from experiments.summary import origin
     from unified_irl.environment import describe_environment
     from unified_irl.serialise import write_json
 
     result = run(config, print)
     if config.out:
-        write_json(Path(config.out), {"environment": describe_environment(command.typed()), **result})
+        write_json(Path(config.out), origin(describe_environment(command.typed())) | {"result": result})

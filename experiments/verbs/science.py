@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
 
 def _measure(name: str, flags: Flags[Any]) -> None:
     from experiments.show import table
-    from experiments.summary import origin_of
+    from experiments.summary import origin, origin_of
     from unified_irl.environment import describe_environment
     from unified_irl.serialise import read_json, to_json, write_json
 
@@ -76,10 +76,3 @@ def _measure(name: str, flags: Flags[Any]) -> None:
     headings, lines = module.table(stored["result"])
     table(f"{name}: {stored['claim']}", headings, lines)
     print(f"{stored['command']}; {origin_of(stored)}\nnumbers: {path}\nfigure: {figure}")
-
-
-def origin(environment: dict[str, Any]) -> dict[str, Any]:
-    """What a stored result says of where it comes from: command, commit and hardware."""
-    kept = ("started_at", "git", "python", "torch", "numpy", "platform", "cpu", "num_cores", "memory_bytes",
-            "cuda_device")  # fmt: skip
-    return {"command": " ".join(environment["command"]), **{key: environment[key] for key in kept}}
