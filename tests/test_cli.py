@@ -256,7 +256,7 @@ def test_bench_tiny(command: Command) -> None:
     said = command("bench", "core", *tiny, "--out", "bench.json")
     assert said.code == 0
     assert "ratio" in said.out
-    shares = json.loads(Path("bench.json").read_text())["overhead"]["aihf"]["shares"]
+    shares = json.loads(Path("bench.json").read_text())["result"]["overhead"]["aihf"]["shares"]
     assert sum(shares.values()) == pytest.approx(1.0)
 
 
