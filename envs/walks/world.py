@@ -31,8 +31,7 @@ class World:
         pairs = pairs[self.graph.goal_G[pairs[:, 0]] != pairs[:, 1]]
         pairs = pairs[torch.randperm(len(pairs), generator=stream(seed, "contexts"))]
         self.pairs = Contexts(ids=torch.arange(len(pairs)), data={"start": pairs[:, 1], "goal": pairs[:, 0]})
-
-        worst, best = self.scale
+        worst, best = self.scale(self.pairs)
         if not worst < best:
             raise UserError(
                 f"walks: the expert's return of {best:g} is no better than the {worst:g} of a random walk, so there is "
@@ -66,13 +65,12 @@ class World:
         )
         return float((self.starts(pairs) * value_GN).sum())
 
-    @cached_property
-    def scale(self) -> tuple[float, float]:
-        """The true returns of the uniform walker and of the expert, over all contexts."""
-        worst, best = (self.true_value(one, self.pairs) for one in (self.uniform_HGNA, self.expert.log_policy_HGNA))
+    def scale(self, pairs: Contexts) -> tuple[float, float]:
+        """The true returns of the uniform walker and of the expert over the given contexts."""
+        worst, best = (self.true_value(one, pairs) for one in (self.uniform_HGNA, self.expert.log_policy_HGNA))
         return worst, best
 
     def normalised(self, value: float, pairs: Contexts) -> float:
         """A true return on the scale where the uniform walker has 0 and the expert 1."""
-        worst, best = (self.true_value(one, pairs) for one in (self.uniform_HGNA, self.expert.log_policy_HGNA))
+        worst, best = self.scale(pairs)
         return (value - worst) / (best - worst)
