@@ -78,6 +78,13 @@ class Stack:
                     begin = end
         return parts
 
+    def parameters(self) -> list[Parameter]:
+        """The modules' parameters, in the order of `spread`."""
+        return [
+            parameter for member in self.members for layer in member for one in layer
+            for parameter in (one.weight, one.bias)
+        ]
+
     def refresh(self) -> None:
         """After the weights have changed: renew their copy in half precision."""
         if self.half:

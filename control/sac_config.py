@@ -1,0 +1,83 @@
+"""What can be set about soft actor-critic. No tensor library here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from unified_irl.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACConfig:
+    """The policy, its critics, and how they practise."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """Hidden units of the actor and of each critic."""
+    num_critics: int = 2
+    """Critics, the lowest of whose values counts."""
+    learning_rate: float = 3e-4
+    """Learning rate of actor, critics and temperature."""
+    batch_size: int = 256
+    """Transitions per update."""
+    discount: float = 0.99
+    """Discount of the backups. SAC cannot look ahead without one; the smaller of this and the method's γ counts."""
+    tau: float = 0.005
+    """How far the target critics move toward the critics in each update."""
+    n_step: int = 1
+    """Steps of reward before a backup looks at the critics."""
+    updates_per_step: float = 1.0
+    """Updates per step of the simulator; 0.5 makes two steps for every update."""
+    num_simulators: int = 1
+    """Simulators that are stepped together."""
+    actor_every: int = 1
+    """Critic updates per update of the actor."""
+    temperature: Literal["fixed", "auto"] = "fixed"
+    """fixed: β of the method, as learning a reward demands; auto: moved toward a target entropy, for a known reward."""
+    anchor: Literal["uniform", "reference"] = "uniform"
+    """Where the temperature pulls: to acting at random (entropy), or to the reference of the method."""
+    learning_starts: int = 1000
+    """Steps of random actions before the first update; none after cloning."""
+    critic_warmup: int = 1000
+    """Updates of the critics alone after the policy was cloned, or an untaught critic would undo the cloning."""
+    buffer_size: int = 1_000_000
+    """Transitions remembered."""
+    demonstrated_share: float = 0.0
+    """Share of each batch drawn from the demonstrations instead of the policy's own steps."""
+    normalise_observations: bool = False
+    """Standardise what the networks see, by the random steps at the start and the demonstrations; exported policies have it
+    folded into their first layer."""
+    reset_critics_above: float = 0.0
+    """Forget the critics when one round moves the reward of remembered steps by more than this many of its standard
+    deviations; 0 never does."""
+    log_std_floor: float = -5.0
+    """Least log standard deviation of an action, in units of half the action range."""
+    action_margin: float = 0.005
+    """Demonstrated actions this close to their bounds are taken to lie this far inside, where densities are tame."""
+    half: bool = False
+    """Products between hidden layers in bfloat16."""
+    graph: bool = False
+    """On a GPU: capture the update as one CUDA graph."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_critics", 1), ("batch_size", 1), ("n_step", 1), ("num_simulators", 1),
+                            ("actor_every", 1), ("learning_starts", 0), ("critic_warmup", 0), ("buffer_size", 1000),
+                            ("reset_critics_above", 0)):  # fmt: skip
+            if not getattr(self, name) >= least:
+                raise UserError(f"sac: {name} is {getattr(self, name)}; expected {least} or more.")
+        for name in ("learning_rate", "updates_per_step"):
+            if not 0.0 < getattr(self, name) < float("inf"):
+                raise UserError(f"sac: {name} is {getattr(self, name)}; expected a finite number above 0.")
+        for name in ("discount", "tau"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise UserError(f"sac: {name} is {getattr(self, name)}; expected above 0 and at most 1.")
+        if not self.discount < 1.0:
+            raise UserError(f"sac: discount is {self.discount}; expected below 1 (0.999 looks a thousand steps ahead).")
+        if not 0.0 <= self.demonstrated_share < 1.0:
+            raise UserError(f"sac: demonstrated_share is {self.demonstrated_share}; expected at least 0 and below 1.")
+        if not 0.0 < self.action_margin < 0.5:
+            raise UserError(f"sac: action_margin is {self.action_margin}; expected above 0 and below 0.5.")
+        if not -20.0 <= self.log_std_floor < 0.0:
+            raise UserError(f"sac: log_std_floor is {self.log_std_floor}; expected at least -20 and below 0.")
+        if not self.hidden or min(self.hidden) < 1:
+            raise UserError(f"sac: hidden is {self.hidden}; expected at least one layer of at least one unit.")
