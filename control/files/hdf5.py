@@ -1,0 +1,67 @@
+"""D4RL's layout in an HDF5 file, and what makes any HDF5 file safe to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from control.files import d4rl
+from control.files.boundary import refuse_bombs
+from control.files.recording import Recording
+from envs.robots.episodes import Episode
+from unified_irl.errors import UserError
+
+DEEPEST = 8
+"""Groups within groups; neither D4RL nor Minari goes deeper than four."""
+
+
+def read(path: Path) -> Recording:
+    with h5py.File(path, "r") as file:
+        sizes = declared(file, path)
+        if "episode_0" in file:
+            raise UserError(f"{path} is the data file of a Minari dataset; give the dataset's folder instead.")
+        wanted = [name for name in d4rl.KEYS if name in sizes]
+        refuse_bombs(path, sum(sizes[name] for name in wanted))
+        arrays = {name: np.asarray(file[name]) for name in wanted}
+    return d4rl.recording(arrays, list(sizes), str(path))
+
+
+def write(path: Path, episodes: Sequence[Episode]) -> None:
+    with h5py.File(path, "w") as file:
+        for name, array in d4rl.columns(episodes).items():
+            file.create_dataset(name, data=array, compression="gzip")
+
+
+def declared(file: h5py.File, path: Path) -> dict[str, int]:
+    """How many bytes each dataset takes once it is read.
+
+    A dataset can promise any shape over data that are not there, and can send the reader to other files; both are
+    refused.
+    """
+    sizes = {}
+    for name, dataset in _datasets(file, path, "", 0):
+        if dataset.is_virtual or dataset.external:
+            raise UserError(f"{path}: '{name}' keeps its data in another file; expected everything in this one.")
+        stored = dataset.id.get_storage_size()
+        if stored > path.stat().st_size or (dataset.nbytes and not stored):
+            raise UserError(
+                f"{path}: '{name}' says it holds {dataset.nbytes} bytes, which are not in the file. Restore a copy."
+            )
+        sizes[name] = dataset.nbytes
+    return sizes
+
+
+def _datasets(group: h5py.Group, path: Path, prefix: str, depth: int) -> Iterator[tuple[str, h5py.Dataset]]:
+    if depth > DEEPEST:
+        raise UserError(f"{path}: groups lie within groups more than {DEEPEST} deep; no demonstrations look so.")
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise UserError(f"{path}: '{prefix}{name}' points elsewhere; expected everything in this file itself.")
+        found = group[name]
+        if isinstance(found, h5py.Dataset):
+            yield f"{prefix}{name}", found
+        elif isinstance(found, h5py.Group):
+            yield from _datasets(found, path, f"{prefix}{name}/", depth + 1)
