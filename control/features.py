@@ -78,8 +78,8 @@ class Features(nn.Module):
         inputs = (raw.to(self.centre) - self.centre) * self.scale
         return F.pad(inputs, (0, 1)) if self.config.absorbing else inputs
 
-    def of(self, behaviours: Trajectories, chosen: Tensor) -> Tensor:
-        """float[N, I]: the steps that `chosen` bool[B, T] or a pair of index vectors picks."""
+    def of(self, behaviours: Trajectories, chosen: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """float[N, I]: the steps that `chosen` picks, bool[B, T] or a pair of long[N]."""
         data = behaviours.data
         return self(data["observation"][chosen], data["action"][chosen], data["next_observation"][chosen])
 
@@ -94,7 +94,7 @@ class Perceptrons(nn.Module):
     def __init__(self, num_inputs: int, config: RewardConfig, generator: Generator) -> None:
         super().__init__()
         self.config = config
-        weights, biases = [], []
+        weights, biases = list[Tensor](), list[Tensor]()
         for deep, wide in pairwise((num_inputs, *config.hidden, 1)):
             spread = 1.0 / math.sqrt(deep)
             shapes = (config.num_members, deep, wide), (config.num_members, 1, wide)

@@ -22,10 +22,13 @@ from control.reward_config import RewardConfig
 from envs.robots.episodes import Episode, trajectories, with_absorbing
 from unified_irl.batch import Batch, Normaliser
 from unified_irl.conformance_bench import reloaded, same
+from unified_irl.contracts import LossFunction
 from unified_irl.descent_config import DescentConfig
 from unified_irl.errors import UserError
 from unified_irl.feedback import Preferences, Provenance
-from unified_irl.objectives import bradley_terry, linear, returns
+from unified_irl.joint import joint_loss
+from unified_irl.methods import METHODS
+from unified_irl.rows import Phase
 from unified_irl.trajectories import Trajectories
 
 GENTLE = DescentConfig(optimiser="sgd", learning_rate=0.01)
@@ -82,29 +85,11 @@ def batch() -> Batch:
     return Batch(demonstrations=shown, own=with_absorbing(walks([3, 7, 7, 7, 6], seed=1), 7), preferences=compared())
 
 
-def loss_of(reward: MLPReward) -> Any:
-    """Linear term plus Bradley-Terry, as the core puts them together."""
-
-    def loss(piece: Batch, scale: Normaliser) -> tuple[Tensor, dict[str, Tensor]]:
-        total, metrics = torch.zeros(()), dict[str, Tensor]()
-        none = torch.zeros(0)
-        shown, own = (
-            none if one is None else returns(reward(one), one.discount(0.99))
-            for one in (piece.demonstrations, piece.own)
-        )
-        weights = [none if one is None else one.weight for one in (piece.demonstrations, piece.own)]
-        assert scale.demonstrations is not None
-        assert scale.own is not None
-        if len(shown) or len(own):
-            total, metrics = linear(shown, own, *weights, scale.demonstrations, scale.own, 1.0)
-        if (said := piece.preferences) is not None:
-            assert scale.preferences is not None
-            sides = [returns(reward(one), one.discount(0.99)) for one in (said.first, said.second)]
-            more, others = bradley_terry(*sides, said.label, said.margin, said.first.weight, scale.preferences)
-            total, metrics = total + more, metrics | others
-        return total, metrics
-
-    return loss
+def loss_of(reward: MLPReward) -> LossFunction:
+    """Linear term plus Bradley-Terry."""
+    phase = Phase(name="joint", demonstration="linear", preference="bradley-terry")
+    method = replace(METHODS["aihf"], gamma=0.99, beta=1.0)
+    return joint_loss(method, phase, log_prob=reward, demonstration_reward=reward, preference_reward=reward)
 
 
 def descend(reward: MLPReward, times: int = 1) -> dict[str, Tensor]:
@@ -197,8 +182,9 @@ def test_gradients_of_loss_and_penalty_agree_with_finite_differences(config: Rew
         for weight in reward.model.perceptrons.weights:
             weight *= 3.0
     reward.model.perceptrons.turn(200)
-    shown, points = batch().demonstrations, torch.randn(7, reward.model.features.num_inputs + config.absorbing).double()
-    coefficient = torch.randn(shown.mask.shape).double()
+    shown, draw = batch().demonstrations, Generator().manual_seed(3)
+    points = torch.randn(7, reward.model.features.num_inputs + config.absorbing, generator=draw).double()
+    coefficient = torch.randn(shown.mask.shape, generator=draw).double()
 
     def value() -> Tensor:
         slopes = reward.model.slopes(points, differentiable=True)
@@ -225,7 +211,7 @@ def test_spectral_norm_keeps_every_slope_below_one() -> None:
     torch.testing.assert_close(seen, torch.tensor([[0.6, 0.8]]))
     deep = learner(RewardConfig(**SMALL, spectral_norm=True, activation="relu"), replace(GENTLE, learning_rate=0.3))
     descend(deep, 20)
-    assert float(deep.model.slopes(torch.randn(500, 5), differentiable=False).max()) < 1.02
+    assert float(deep.model.slopes(torch.randn(500, 5, generator=Generator()), differentiable=False).max()) < 1.02
 
 
 def test_bounds() -> None:
@@ -429,13 +415,8 @@ def test_comparisons_teach_what_is_better() -> None:
     said = compared(count=128)
     given = Batch(preferences=said)
 
-    def loss(piece: Batch, scale: Normaliser) -> tuple[Tensor, dict[str, Tensor]]:
-        assert piece.preferences is not None
-        assert scale.preferences is not None
-        sides = [returns(reward(one), one.discount(1.0)) for one in (piece.preferences.first, piece.preferences.second)]
-        one = piece.preferences
-        return bradley_terry(*sides, one.label, one.margin, one.first.weight, scale.preferences)
-
+    method, phase = replace(METHODS["aihf"], gamma=1.0), Phase(name="compare", preference="bradley-terry")
+    loss = joint_loss(method, phase, log_prob=reward, demonstration_reward=None, preference_reward=reward)
     for _ in range(150):
         reward.descend(loss, given, given.normaliser())
     fresh = walks([40], seed=77)
@@ -570,7 +551,7 @@ def test_with_a_horizon_the_end_pays_for_the_steps_left(tmp_path: Path) -> None:
 
 
 def test_another_library_trains_on_it(tmp_path: Path) -> None:
-    """Stock SAC learns to hang still when a reward for being at the bottom (cos θ = −1) is all it is paid."""
+    """Stock SAC is paid −cos θ in every step, the learnt reward of this file, and learns from nothing else."""
     from stable_baselines3 import SAC
 
     reward = learner(RewardConfig(inputs="s", hidden=(), normalise_inputs=False), sizes=(3, 1), bound=2.0)
