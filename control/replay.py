@@ -11,12 +11,14 @@ from typing import Protocol
 import torch
 from torch import Generator, Tensor
 
+from control.scales import Scales
 from control.update import Transitions
 from unified_irl.contracts import State
 
 
 class StepReward(Protocol):
-    """The reward as SAC asks for it; `true_reward` is what the simulator paid."""
+    """The reward as SAC asks for it, [B] each; actions are in the environment's units, and `true_reward` is what the
+    simulator paid."""
 
     def __call__(
         self, observation: Tensor, action: Tensor, next_observation: Tensor, true_reward: Tensor
@@ -34,8 +36,10 @@ class Replay:
     interleaved, so that the next step of a row's simulator is `num_lanes` rows on.
     """
 
-    def __init__(self, num_observations: int, num_actions: int, capacity: int, num_lanes: int, device: str) -> None:
-        self.num_observations, self.num_actions, self.num_lanes = num_observations, num_actions, num_lanes
+    def __init__(self, num_observations: int, scales: Scales, capacity: int, num_lanes: int) -> None:
+        self.num_observations, self.num_actions, self.num_lanes = num_observations, len(scales.action_low), num_lanes
+        num_actions, device = self.num_actions, scales.action_low.device
+        self.scales = scales
         self.capacity = capacity // num_lanes * num_lanes
         self.width = 2 * num_observations + num_actions + 3
         self.rows = torch.zeros(min(self.capacity, 65_536 // num_lanes * num_lanes), self.width, device=device)
@@ -95,7 +99,7 @@ class Replay:
         observation, action = rows[:, : self.num_observations], rows[:, self.num_observations : num_seen]
         following = rows[:, num_seen : num_seen + self.num_observations]
         true_reward, terminated = rows[:, -3], rows[:, -2]
-        judged = reward(observation, action, following, true_reward)
+        judged = reward(observation, self.scales.outward(action), following, true_reward)
         # After the end there are absorbing steps for ever: their value is a geometric series.
         judged = torch.addcmul(judged, terminated, reward.absorbing() * (gamma / (1.0 - gamma)))
         return Transitions(

@@ -70,7 +70,7 @@ class FastSAC(SAC):
             target=target,
             actor_optimiser=Adam([actor.flat], **options),
             critic_optimiser=Adam([critic.flat], **options),
-            log_alpha=log_alpha.detach(),
+            log_alpha=log_alpha,
             alpha_optimiser=self.ent_coef_optimizer,
             target_entropy=float(self.target_entropy),
             tau=self.tau,

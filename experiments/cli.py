@@ -19,6 +19,7 @@ VERBS: dict[str, str] = {
     "train": "train TASK METHOD [flags]: learn, in a run directory",
     "resume": "resume RUN: go on with a run where it was killed",
     "evaluate": "evaluate RUN: examine what a run has learnt",
+    "experts": "experts TASK: train the policies and demonstrations that come with a robot task",
     "collect": "collect TASK DIRECTORY: write a task's demonstrations and preferences to files",
     "compare": "compare methods × tasks × seeds, with intervals",
     "science": "science NAME: the claims of the theory, measured in the exact world",

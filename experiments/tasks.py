@@ -6,13 +6,18 @@ No tensor library here: domains are imported when they are built.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from control import tuned
+from control.config import ControlConfig
+from envs.robots.table import ANY, ROBOTS, robot
 from envs.walks.config import WalksConfig
 from unified_irl.descent_config import DescentConfig
 from unified_irl.errors import unknown_name
 from unified_irl.methods import Method
+from unified_irl.run_config import RunConfig
 
 if TYPE_CHECKING:
     from unified_irl.contracts import Domain
@@ -24,11 +29,15 @@ class Task:
 
     summary: str
     config: type
-    """The frozen dataclass of its settings; called without arguments it gives the defaults."""
+    """The frozen dataclass of its settings."""
+    settings: Callable[[], Any]
+    """The settings it starts from."""
     tuned: Callable[[Method], Method]
     """The row with the step sizes and lengths that suit this task."""
     build: Callable[[Any, int], Domain]
     """From settings and a seed to a domain."""
+    run: RunConfig = field(default_factory=RunConfig)
+    """How its runs are kept."""
 
 
 def _walks_domain(config: WalksConfig, seed: int) -> Domain:
@@ -50,18 +59,39 @@ def _walks_tuned(row: Method) -> Method:
     )
 
 
+def _robot_domain(config: ControlConfig, seed: int) -> Domain:
+    from control.domain import ControlDomain
+
+    return ControlDomain(config, seed)
+
+
+def _robot(name: str) -> Task:
+    return Task(
+        summary=robot(name).summary,
+        config=ControlConfig,
+        settings=partial(tuned.settings, name),
+        tuned=partial(tuned.row, name),
+        build=_robot_domain,
+        run=tuned.run_settings(name),
+    )
+
+
 TASKS: dict[str, Task] = {
     "walks": Task(
         summary="walks on a small graph to a goal past tolls; every answer is known exactly",
         config=WalksConfig,
+        settings=WalksConfig,
         tuned=_walks_tuned,
         build=_walks_domain,
     ),
+    **{name: _robot(name) for name in ROBOTS},
 }
 
 
 def task(name: str) -> Task:
-    """The task of that name, or an error that suggests the nearest."""
+    """The task of that name, any Gymnasium environment as gym:ID, or an error that suggests the nearest."""
+    if name.startswith(ANY):
+        return _robot(name)
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
     return TASKS[name]

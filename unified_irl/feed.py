@@ -121,22 +121,37 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of one round. A part that a batch does not hold whole is walked through in random order."""
     num_rows = max((len(part) for part in (demonstrations, own) if part is not None), default=0)
-    shown = _orders(num_rows, phase, seed, "behaviours", stage, round_)
-    compared = _orders(0 if preferences is None else len(preferences), phase, seed, "preferences", stage, round_)
+    shown = _orders(num_rows, phase, stream(seed, "behaviours", stage, round_), cut=phase.segment > 0)
+    num_pairs = 0 if preferences is None else len(preferences)
+    compared = _orders(num_pairs, phase, stream(seed, "preferences", stage, round_), cut=False)
+    where = [stream(seed, "windows", side, stage, round_) for side in ("shown", "own")]
     for rows, pairs in zip(shown, compared, strict=True):
+        sides = [part if part is None or rows is None else part[rows] for part in (demonstrations, own)]
+        if phase.segment:
+            sides = [
+                None if side is None else window(side, phase.segment, draw)
+                for side, draw in zip(sides, where, strict=True)
+            ]
         yield Batch(
-            demonstrations=demonstrations if demonstrations is None or rows is None else demonstrations[rows],
-            own=own if own is None or rows is None else own[rows],
+            demonstrations=sides[0],
+            own=sides[1],
             preferences=preferences if preferences is None or pairs is None else preferences[pairs],
         )
 
 
-def _orders(count: int, phase: Phase, seed: int, what: str, stage: int, round_: int) -> list[Tensor | None]:
-    """The rows of each of the round's batches; None stands for all of them."""
+def window(behaviours: Trajectories, num_steps: int, draw: Generator) -> Trajectories:
+    """Of each behaviour `num_steps` steps from a random place on; a shorter one is given whole."""
+    room = (behaviours.rewarded.sum(1) - num_steps).clamp(min=0) + 1
+    start = (torch.rand(len(behaviours), generator=draw) * room).long()
+    return behaviours.segment(torch.minimum(start, room - 1), num_steps)
+
+
+def _orders(count: int, phase: Phase, draw: Generator, *, cut: bool) -> list[Tensor | None]:
+    """The rows of each of the round's batches; None stands for all of them. Where windows are cut from the rows, a
+    batch may hold more of them than there are rows."""
     size = phase.batch_size
-    if size == 0 or size >= count:
+    if count == 0 or size == 0 or (size >= count and not cut):
         return [None] * phase.reward_steps
-    draw = stream(seed, what, stage, round_)
     passes = math.ceil(size * phase.reward_steps / count)
     rows = torch.cat([torch.randperm(count, generator=draw) for _ in range(passes)])
     return [rows[begin : begin + size] for begin in range(0, size * phase.reward_steps, size)]

@@ -56,6 +56,9 @@ class Phase:
     """Own samples of this many last rounds serve as what the policy did; 1 keeps only fresh ones."""
     reward_steps: int = 1
     """Descent steps on the losses per round (on the policy itself where the reward is implicit)."""
+    segment: int = 0
+    """Steps of the windows that demonstrations and own samples are cut to, at a new random place for every descent
+    step; 0 looks at whole behaviours. Over hundreds of summed steps a sigmoid saturates."""
     batch_size: int = 0
     """Demonstrations and comparisons per descent step; 0 takes all of the round's."""
     policy_updates: int = 0
@@ -78,7 +81,7 @@ class Phase:
                 f"phase '{self.name}': preference_sharpness is {self.preference_sharpness}; expected above 0."
             )
         for name in ("demonstration_weight", "preference_weight", "preference_sharpness", "reward_steps",
-                     "policy_updates", "batch_size", "practice", "tolerance"):  # fmt: skip
+                     "policy_updates", "batch_size", "segment", "practice", "tolerance"):  # fmt: skip
             _at_least(f"phase '{self.name}': {name}", getattr(self, name), 0)
         if not 0.0 < self.prompts <= 1.0:
             raise UserError(f"phase '{self.name}': prompts is {self.prompts}; expected a share above 0 and at most 1.")

@@ -3,7 +3,7 @@ and no file may ask for far more memory than it takes on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,6 +54,12 @@ def numbers(array: object, field: str, where: str) -> np.ndarray:
         raise UserError(f"{where}: '{field}' holds {held}; expected an array of numbers.")
     with np.errstate(over="ignore"):  # becomes infinite, which the checks name
         return given.astype(np.float32, copy=False)
+
+
+def listed(names: Iterable[str]) -> str:
+    """What a file holds, for a sentence; names in a damaged file may be anything."""
+    some = [name if name.isprintable() else ascii(name) for name in sorted(names)[:20]]
+    return ", ".join(some) or "nothing"
 
 
 def flags(array: object, field: str, where: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from control.files.boundary import flags, numbers
+from control.files.boundary import flags, listed, numbers
 from control.files.recording import Recording
 from envs.robots.episodes import Episode
 from unified_irl.errors import UserError
@@ -31,9 +31,10 @@ ALMOST = 1e-4
 def recording(arrays: dict[str, Any], held: Sequence[str], where: str) -> Recording:
     """The episodes in these arrays; `held` is everything that the file holds."""
     if missing := [name for name in NEEDED if name not in arrays]:
-        shown = ", ".join(sorted(held)[:20]) or "nothing"
-        raise UserError(f"{where}: '{missing[0]}' is missing; the file holds {shown}. Expected {', '.join(NEEDED)}.")
-    steps = len(np.atleast_1d(arrays["observations"]))
+        raise UserError(
+            f"{where}: '{missing[0]}' is missing; the file holds {listed(held)}. Expected {', '.join(NEEDED)}."
+        )
+    steps = len(arrays["observations"]) if np.ndim(arrays["observations"]) else 0
     for name, array in arrays.items():
         if np.ndim(array) == 0 or len(array) != steps:
             raise UserError(

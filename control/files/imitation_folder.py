@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from control.files.arrow import check_arrow
+from control.files.boundary import listed
 from control.files.recording import Recording
 from envs.robots.episodes import Episode
 from unified_irl.errors import UserError
@@ -38,7 +39,8 @@ def read(folder: Path) -> Recording:
         )
     if missing := [name for name in NEEDED if name not in dataset.column_names]:
         raise UserError(
-            f"{folder}: '{missing[0]}' is missing; the dataset holds {', '.join(dataset.column_names) or 'nothing'}."
+            f"{folder}: '{missing[0]}' is missing; the dataset holds {listed(dataset.column_names)}. "
+            f"Expected {', '.join(NEEDED)} and, if known, rews and infos."
         )
     return Recording(episodes=_episodes(dataset, folder), names=NAMES, has_rewards="rews" in dataset.column_names)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from control.files.arrow import read_parquet
-from control.files.boundary import MOST_BYTES, reading
+from control.files.boundary import MOST_BYTES, listed, reading
 from unified_irl.errors import UserError
 from unified_irl.feedback import Preferences, Provenance
 from unified_irl.trajectories import Trajectories
@@ -150,7 +150,7 @@ def _segments(episodes: Trajectories, episode: Tensor, start: Tensor, length: Te
 def _comparisons(path: Path, table: pa.Table) -> Comparisons:
     if missing := [name for name in NEEDED if name not in table.column_names]:
         raise UserError(
-            f"{path}: the column '{missing[0]}' is missing; the table has {', '.join(table.column_names) or 'none'}. "
+            f"{path}: the column '{missing[0]}' is missing; the table has {listed(table.column_names)}. "
             f"Expected {', '.join(NEEDED)}."
         )
     names = [*NEEDED, *(["margin"] if "margin" in table.column_names else [])]

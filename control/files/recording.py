@@ -48,7 +48,7 @@ class Checks:
         fields = {
             name: numbers(getattr(episode, name), self._named(name), where)
             for name in ("observations", "actions", "rewards", "log_prob")
-            if getattr(episode, name) is not None
+            if name != "log_prob" or episode.log_prob is not None
         }
         steps = fields["actions"].shape[0] if fields["actions"].ndim else 0
         if steps == 0:

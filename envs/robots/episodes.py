@@ -80,6 +80,8 @@ def trajectories(episodes: Sequence[Episode], context_id: Tensor | None = None) 
 def with_absorbing(behaviours: Trajectories, horizon: int) -> Trajectories:
     """Episodes that the world ended early, with one more column for all the steps that were left until the horizon.
 
+    A horizon of 0 leaves them as they are.
+
     Every behaviour then covers the same number of steps, and a reward for merely staying alive (or for dying soon)
     gains nothing by itself.
     """

@@ -37,7 +37,7 @@ def make(name: str, *, render_mode: str | None = None) -> gymnasium.Env:
     """The Gymnasium environment of this robot, with its time limit, or a UserError that says why it cannot be used."""
     ants.register()
     id_ = robot(name).id
-    asked = {} if render_mode is None else {"render_mode": render_mode}
+    asked: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
         with building():
             env = gymnasium.make(id_, disable_env_checker=True, **asked)
@@ -274,9 +274,9 @@ def _captured(layer: gymnasium.Env) -> dict[str, Any]:
 def _put_back(layer: gymnasium.Env, captured: Mapping[str, Any]) -> None:
     attributes = vars(layer)
     for name, value in captured["plain"].items():
-        old = attributes.get(name)
-        is_array = isinstance(old, np.ndarray) and isinstance(value, np.ndarray)
-        if is_array and (old.shape, old.dtype) == (value.shape, value.dtype) and old.flags.writeable:
+        old: Any = attributes.get(name)
+        are_arrays = isinstance(old, np.ndarray) and isinstance(value, np.ndarray)
+        if are_arrays and (old.shape, old.dtype) == (value.shape, value.dtype) and old.flags.writeable:
             old[...] = value  # in its place: it may be a view of the simulation
         else:
             attributes[name] = copy.deepcopy(value)
@@ -299,7 +299,7 @@ class Simulators:
         """float32[N, O]: what each sees now."""
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What came of actions[N, A]: observations [N, O], the last of an episode too; rewards, terminated, truncated."""
+        """What came of actions[N, A]: observations [N, O], last ones included, rewards, terminated and truncated."""
         results = [one.step(action) for one, action in zip(self.simulators, actions, strict=True)]
         following, rewards, terminated, truncated = (np.array(column) for column in zip(*results, strict=True))
         self.observations = following.copy()

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
         Flags[chosen.config],  # type: ignore[name-defined]
         rest,
         f"collect {task_name} {directory}",
-        Flags(task=chosen.config()),
+        Flags(task=chosen.settings()),
     )
     from unified_irl.feedback_files import save_demonstrations, save_preferences
 

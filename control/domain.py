@@ -1,0 +1,182 @@
+"""A robot task as a domain: its people's feedback, what it builds for a method, and how it examines what was learnt."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Generator
+
+from control.acting import Speaker
+from control.config import ControlConfig
+from control.examination import examine, reward_numbers
+from control.files.demonstrations import read_demonstrations
+from control.files.preferences import read_preferences
+from control.ground_truth import GroundTruth
+from control.policy import ControlPolicy
+from control.reward import MLPReward
+from control.trainer import Trainer
+from envs.robots import people, snapshots
+from envs.robots.episodes import with_absorbing
+from envs.robots.simulators import Simulator
+from envs.robots.snapshots import Experts
+from envs.robots.table import robot
+from unified_irl.contracts import Metrics, Parts, Reward, RewardFunction, Sampler
+from unified_irl.errors import UserError
+from unified_irl.feed import stream
+from unified_irl.feedback import Demonstrations, Preferences, Provenance
+from unified_irl.methods import Method
+from unified_irl.trajectories import Contexts, Trajectories
+
+
+class ControlDomain:
+    """There is one context: wherever the simulator begins an episode."""
+
+    def __init__(self, config: ControlConfig, seed: int) -> None:
+        self.config, self.seed, self.robot = config, seed, robot(config.robot)
+        self.data_seed = seed if config.people.data_seed < 0 else config.people.data_seed
+        self.device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+        if config.device == "cuda" and self.device == "cpu":
+            raise UserError("device is cuda, but no CUDA device can be used; choose auto or cpu.")
+        self.contexts = Contexts(ids=torch.zeros(1, dtype=torch.long), data={})
+
+    def simulators(self, count: int) -> list[Simulator]:
+        return [Simulator(self.config.robot) for _ in range(count)]
+
+    @cached_property
+    def helpers(self) -> list[Simulator]:
+        """Simulators for whole episodes, outside practice."""
+        return self.simulators(min(10, self.config.num_examined))
+
+    @cached_property
+    def experts(self) -> Experts:
+        return snapshots.load(snapshots.path_of(self.config.robot), self.config.robot)
+
+    @cached_property
+    def horizon(self) -> int:
+        """Steps of an episode that nothing ends early."""
+        known = self.robot.horizon or self.helpers[0].horizon
+        if known is None:
+            raise UserError(
+                f"{self.config.robot} has no time limit, so absorbing steps have no end; register it with "
+                "max_episode_steps."
+            )
+        return known
+
+    @property
+    def absorbing_horizon(self) -> int:
+        return self.horizon if self.config.ends == "absorbing" else 0
+
+    @cached_property
+    def demonstrations(self) -> Demonstrations | None:
+        config = self.config.people
+        draw = stream(self.data_seed, "demonstrations")
+        if config.demonstrations_file:
+            shown = read_demonstrations(config.demonstrations_file, spaces=self._spaces())
+        elif config.num_demonstrations:
+            shown = people.demonstrate(self.experts, self.helpers, config, draw, self.config.robot)
+        else:
+            return None
+        behaviours = with_absorbing(shown.trajectories, self.absorbing_horizon)
+        answers = torch.zeros_like(behaviours.context_id)
+        return Demonstrations(
+            trajectories=Trajectories(**{**behaviours.state_dict(), "context_id": answers}),
+            maker=shown.maker,
+            makers=shown.makers,
+        )
+
+    @cached_property
+    def preferences(self) -> Preferences | None:
+        config = self.config.people
+        if config.preferences_file:
+            return read_preferences(config.preferences_file, self._compared_episodes())
+        if not config.num_preferences:
+            return None
+        draw = stream(self.data_seed, "preferences")
+        teacher = config.teacher if config.teacher != "custom" else config.who_compares.describe()
+        maker = Provenance(maker=f"{self.config.robot} {', '.join(config.compared)}", labeller=teacher, source="embedded")
+        behaviours = people.pool(self.experts, self.helpers, config, draw)
+        return people.compare(behaviours, config, config.num_preferences, draw, (maker,))
+
+    def _compared_episodes(self) -> Trajectories:
+        """The episodes that a file of comparisons refers to."""
+        if not self.config.people.demonstrations_file:
+            raise UserError(
+                "preferences_file refers to episodes; name the file that holds them as people.demonstrations_file."
+            )
+        return read_demonstrations(self.config.people.demonstrations_file, spaces=self._spaces()).trajectories
+
+    def _spaces(self) -> tuple[int, int, torch.Tensor, torch.Tensor]:
+        one = self.helpers[0]
+        return one.observation_size, one.action_size, torch.from_numpy(one.low), torch.from_numpy(one.high)
+
+    def build(self, method: Method) -> Parts:
+        config, draw = self.config, stream(self.seed, "build")
+        practising = self.simulators(config.sac.num_simulators)
+        trainer = Trainer(practising[0].env, practising, config.sac, draw, self.device)
+        self._show(trainer)
+        policy = ControlPolicy(trainer, self.helpers, method.policy_descent, self.absorbing_horizon)
+        reward = self._reward(method, practising[0], draw) if method.reward == "explicit" else None
+        return Parts(policy, reward, policy.frozen())
+
+    def _show(self, trainer: Trainer) -> None:
+        """What the trainer may know of the demonstrations: their steps in its batches, their spread for its inputs."""
+        sac, shown = self.config.sac, self.demonstrations
+        if shown is None or not (sac.demonstrated_share or sac.normalise_observations):
+            return
+        behaviours = shown.trajectories
+        steps = {name: value[behaviours.mask] for name, value in behaviours.data.items()}
+        lengths = behaviours.mask.sum(1)
+        last = torch.zeros_like(behaviours.mask)
+        last[torch.arange(len(behaviours)), lengths - 1] = behaviours.terminated
+        if sac.demonstrated_share:
+            trainer.show(steps["observation"], steps["action"], steps["next_observation"], last[behaviours.mask])
+        trainer.normalise_by(steps["observation"])
+
+    def _reward(self, method: Method, simulator: Simulator, draw: Generator) -> Reward:
+        if self.config.learn_from == "ground truth":
+            return GroundTruth()
+        reward = MLPReward(
+            simulator.observation_size,
+            simulator.action_size,
+            simulator.low.tolist(),
+            simulator.high.tolist(),
+            self.config.reward,
+            method.reward_descent,
+            draw,
+            self.device,
+        )
+        seen = [self.demonstrations.trajectories] if method.uses_demonstrations and self.demonstrations else []
+        if method.uses_preferences and self.preferences is not None:
+            seen += [self.preferences.first, self.preferences.second]
+        if seen:
+            reward.fit_inputs(*seen)
+        return reward
+
+    @torch.no_grad()
+    def evaluate(self, policy: Sampler, reward: RewardFunction | None) -> Metrics:
+        """Returns of the task, acting by the mean and at random; the score puts random actions at 0 and the expert at
+        1 (without known scales it is the return itself). And how far the reward agrees with the true one."""
+        assert isinstance(policy, ControlPolicy | Speaker)
+        draw = stream(self.seed, "examination")
+        metrics, episodes = examine(policy, self.helpers, self.config.num_examined, draw)
+        metrics["score"] = self.score(metrics["return"])
+        metrics["stochastic_score"] = self.score(metrics["stochastic_return"])
+        if self.demonstrations is not None:
+            shown = self.demonstrations.trajectories
+            metrics["demonstration_nll"] = -float(policy.log_prob(shown).sum() / shown.mask.sum())
+        if reward is not None and not isinstance(reward, GroundTruth):
+            behaviours = with_absorbing(episodes, self.absorbing_horizon)
+            metrics |= reward_numbers(reward, behaviours, self.robot.id, draw)
+        return metrics
+
+    def score(self, value: float) -> float:
+        low, high = self.robot.random_score, self._expert_score
+        return value if low is None or high is None else (value - low) / (high - low)
+
+    @cached_property
+    def _expert_score(self) -> float | None:
+        """The return of the expert that comes with the task; of a published one where none does."""
+        if snapshots.path_of(self.config.robot).is_file():
+            return self.experts.score
+        return self.robot.expert_score

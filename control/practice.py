@@ -1,0 +1,70 @@
+"""The simulators in which a policy practises: they go on where the last round left them, half-finished episodes too.
+
+Shape legend: N simulators, O observations, A actions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from envs.robots.episodes import Episode
+from envs.robots.rollout import Record, seed_from
+from envs.robots.simulators import Simulator
+from unified_irl.contracts import State
+
+
+class Practice:
+    """N simulators side by side."""
+
+    def __init__(self, simulators: list[Simulator]) -> None:
+        self.simulators = simulators
+        self.records: list[Record] = []
+        self.num_steps = 0
+
+    def observations(self, generator: Generator) -> Tensor:
+        """[N, O]: what every simulator shows now; new episodes begin where there is none."""
+        if not self.records:
+            self.records = [Record.begin(one, seed_from(generator)) for one in self.simulators]
+        return torch.from_numpy(np.stack([record.observations[-1] for record in self.records]))
+
+    def step(self, actions: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Episode]]:
+        """One step of each: next observations [N, O], rewards, terminated, ended [N]; and the episodes it finished."""
+        following, rewards, terminated, ended, finished = [], [], [], [], []
+        for lane, (simulator, action) in enumerate(zip(self.simulators, actions, strict=True)):
+            record = self.records[lane]
+            over = record.step(simulator, action)
+            following.append(record.observations[-1])
+            rewards.append(record.rewards[-1])
+            terminated.append(float(record.terminated))
+            ended.append(float(over))
+            if over:
+                finished.append(record.episode())
+                self.records[lane] = Record.begin(simulator, seed_from(generator))
+        self.num_steps += len(self.simulators)
+        return (
+            torch.from_numpy(np.stack(following)),
+            torch.tensor(rewards),
+            torch.tensor(terminated),
+            torch.tensor(ended),
+            finished,
+        )
+
+    def state_dict(self) -> State:
+        """Where every simulator stands; one that cannot be put back begins a new episode when resumed."""
+        return {
+            "num_steps": self.num_steps,
+            "lanes": [
+                {"record": record.state_dict(), "simulator": simulator.state()}
+                for record, simulator in zip(self.records, self.simulators, strict=False)
+                if simulator.can_restore
+            ],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.num_steps = state["num_steps"]
+        self.records = []
+        for simulator, lane in zip(self.simulators, state["lanes"], strict=False):
+            simulator.restore(lane["simulator"])
+            self.records.append(Record.restored(lane["record"]))

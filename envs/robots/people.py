@@ -1,0 +1,93 @@
+"""The people of the control world: who demonstrates, and who compares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+from envs.labeller import label, seen_return
+from envs.robots.config import PeopleConfig
+from envs.robots.episodes import trajectories
+from envs.robots.rollout import roll_out
+from envs.robots.simulators import Simulator
+from envs.robots.snapshots import Experts
+from unified_irl.errors import UserError
+from unified_irl.feedback import Demonstrations, Preferences, Provenance
+from unified_irl.trajectories import Trajectories
+
+
+def demonstrate(
+    experts: Experts, simulators: list[Simulator], config: PeopleConfig, draw: Generator, task: str
+) -> Demonstrations:
+    """Episodes of the demonstrator: of the expert those that come with the task, as long as there are enough."""
+    count, tier = config.num_demonstrations, config.demonstrator
+    if tier == "expert" and count <= len(experts.episodes):
+        order = torch.randperm(len(experts.episodes), generator=draw)[:count]
+        episodes = [experts.episodes[k] for k in order.tolist()]
+    else:
+        episodes = roll_out(experts.tiers[tier].act(None), simulators, count, draw)
+    return Demonstrations(
+        trajectories=trajectories(episodes, torch.zeros(count, dtype=torch.long)),
+        maker=torch.zeros(count, dtype=torch.long),
+        makers=(Provenance(maker=f"{task} {tier}", source="embedded"),),
+    )
+
+
+def pool(
+    experts: Experts, simulators: list[Simulator], config: PeopleConfig, draw: Generator
+) -> Trajectories:
+    """Episodes of the tiers whose segments are compared; they act at random, so that no two are alike."""
+    episodes = [
+        episode
+        for tier in config.compared
+        for episode in roll_out(experts.tiers[tier].act(draw), simulators, config.num_compared_episodes, draw)
+    ]
+    return trajectories(episodes, torch.zeros(len(episodes), dtype=torch.long))
+
+
+def segments(behaviours: Trajectories, count: int, length: int, draw: Generator) -> Trajectories:
+    """Windows drawn evenly over all places where they fit; an episode shorter than the window is one by itself."""
+    room = (behaviours.mask.sum(1) - length).clamp(min=0) + 1
+    place = (torch.rand(count, generator=draw) * float(room.sum())).long()
+    ends = room.cumsum(0)
+    row = torch.searchsorted(ends, place, right=True).clamp(max=len(room) - 1)
+    start = (place - (ends - room)[row]).clamp(min=0)
+    return behaviours[row].segment(start, length)
+
+
+def compare(
+    behaviours: Trajectories, config: PeopleConfig, count: int, draw: Generator, makers: tuple[Provenance, ...]
+) -> Preferences:
+    """Comparisons of segments by the configured teacher; a query that it skips is replaced by another."""
+    answered: list[Preferences] = []
+    for _ in range(100):
+        missing = count - sum(map(len, answered))
+        if missing == 0:
+            return answered[0] if len(answered) == 1 else Preferences.cat(answered)
+        sides = [segments(behaviours, missing, config.segment_length, draw) for _ in range(2)]
+        answered.append(judged(sides[0], sides[1], config, draw, makers))
+    raise UserError(
+        f"The teacher skipped so many queries that {count} comparisons could not be had; lower labeller.skip."
+    )
+
+
+def judged(
+    first: Trajectories, second: Trajectories, config: PeopleConfig, draw: Generator, makers: tuple[Provenance, ...]
+) -> Preferences:
+    """What the teacher says of each pair; queries it skips are left out."""
+    teacher = config.who_compares
+    felt = [felt_return(side, teacher.myopia) for side in (first, second)]
+    labels, kept = label(felt[0], felt[1], teacher, draw)
+    return Preferences(
+        first=first,
+        second=second,
+        label=labels,
+        margin=torch.zeros_like(labels),
+        maker=torch.zeros(len(labels), dtype=torch.long),
+        makers=makers,
+        level="segment",
+    )[kept]
+
+
+def felt_return(side: Trajectories, myopia: float) -> Tensor:
+    return seen_return(side.data["true_reward"], side.rewarded, myopia)

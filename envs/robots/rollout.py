@@ -1,0 +1,92 @@
+"""Whole episodes of whoever acts.
+
+Shape legend: N episodes side by side, O observations, A actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator
+
+from envs.robots.episodes import Episode
+from envs.robots.simulators import Simulator
+from unified_irl.contracts import State
+
+Act = Callable[[np.ndarray], np.ndarray]
+"""Observations [N, O] to actions [N, A], in the units of the environment."""
+
+
+def seed_from(generator: Generator) -> int:
+    return int(torch.randint(2**31 - 1, (), generator=generator))
+
+
+def roll_out(
+    act: Act, simulators: list[Simulator], num_episodes: int, generator: Generator
+) -> list[Episode]:
+    """Whole episodes, as many simulators at a time as there are; episode k starts from its own drawn seed."""
+    seeds = torch.randint(2**31 - 1, (num_episodes,), generator=generator).tolist()
+    done: dict[int, Episode] = {}
+    running = {k: Record.begin(simulators[k], seeds[k]) for k in range(min(len(simulators), num_episodes))}
+    free = iter(range(len(running), num_episodes))
+    numbers = {lane: lane for lane in running}
+    while running:
+        actions = act(np.stack([record.observations[-1] for record in running.values()]))
+        for (lane, record), action in zip(list(running.items()), actions, strict=True):
+            if not record.step(simulators[lane], action):
+                continue
+            done[numbers[lane]] = record.episode()
+            following = next(free, None)
+            if following is None:
+                del running[lane]
+            else:
+                numbers[lane], running[lane] = following, Record.begin(simulators[lane], seeds[following])
+    return [done[k] for k in range(num_episodes)]
+
+
+@dataclass
+class Record:
+    """An episode while it lasts."""
+
+    observations: list[np.ndarray]
+    actions: list[np.ndarray]
+    rewards: list[float]
+    terminated: bool = False
+    truncated: bool = False
+
+    @staticmethod
+    def begin(simulator: Simulator, seed: int) -> Record:
+        return Record([simulator.reset(seed)], [], [])
+
+    def step(self, simulator: Simulator, action: np.ndarray) -> bool:
+        """Whether the episode is over."""
+        observation, reward, self.terminated, self.truncated = simulator.step(action)
+        self.observations.append(observation)
+        self.actions.append(action)
+        self.rewards.append(reward)
+        return self.terminated or self.truncated
+
+    def episode(self) -> Episode:
+        return Episode(
+            observations=np.stack(self.observations).astype(np.float32),
+            actions=np.stack(self.actions).astype(np.float32),
+            rewards=np.array(self.rewards, dtype=np.float32),
+            terminated=self.terminated,
+            truncated=self.truncated,
+        )
+
+    def state_dict(self) -> State:
+        return {
+            "observations": torch.from_numpy(np.stack(self.observations)),
+            "actions": torch.from_numpy(np.array(self.actions, dtype=np.float32)),
+            "rewards": torch.tensor(self.rewards, dtype=torch.float64),
+        }
+
+    @staticmethod
+    def restored(state: State) -> Record:
+        return Record(
+            list(state["observations"].numpy()), list(state["actions"].numpy()), state["rewards"].tolist()
+        )

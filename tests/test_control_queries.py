@@ -1,0 +1,233 @@
+"""Which segments are asked about: rewards made so that the right choice is obvious, and every place equally likely."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from control.queries import Ensemble, QueryConfig, ask, pick
+from envs.labeller import LabellerConfig
+from envs.robots.episodes import Episode, trajectories, with_absorbing
+from unified_irl.errors import UserError
+from unified_irl.trajectories import Trajectories
+
+torch.set_num_threads(1)
+
+ORACLE = LabellerConfig(rationality=math.inf)
+UNIFORM = QueryConfig(scheme="uniform", segment_length=3, num_queries=6000)
+
+
+def draw(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def steady(*features: tuple[float, float], length: int = 4) -> Trajectories:
+    """Episodes that show two numbers, always the same; the first is what the task pays."""
+    return trajectories(
+        [
+            Episode(
+                observations=np.tile(np.array(pair, np.float32), (length + 1, 1)),
+                actions=np.zeros((length, 1), np.float32),
+                rewards=np.full(length, pair[0], np.float32),
+                terminated=False,
+                truncated=True,
+            )
+            for pair in features
+        ]
+    )
+
+
+def counting(*lengths: int, terminated: bool = True) -> Trajectories:
+    """Episodes that show (number of the episode, number of the step), both from 1; paid the number of the step."""
+    return trajectories(
+        [
+            Episode(
+                observations=np.array([(row + 1, step + 1) for step in range(length + 1)], np.float32),
+                actions=np.ones((length, 1), np.float32),
+                rewards=np.arange(1, length + 1, dtype=np.float32),
+                terminated=terminated,
+                truncated=False,
+            )
+            for row, length in enumerate(lengths)
+        ]
+    )
+
+
+class Linear:
+    """Members that weigh the two numbers of an observation differently."""
+
+    def __init__(self, *weights: tuple[float, float]) -> None:
+        self.weights = torch.tensor(weights)
+
+    def member_rewards(self, shown: Trajectories) -> Tensor:
+        return torch.einsum("bto,eo->ebt", shown.data["observation"], self.weights)
+
+    def __call__(self, shown: Trajectories) -> Tensor:
+        return self.member_rewards(shown).mean(0)
+
+
+class Plain:
+    """A reward without members."""
+
+    def __call__(self, shown: Trajectories) -> Tensor:
+        return shown.data["observation"].sum(-1)
+
+
+def chosen(pool: Trajectories, reward: object, config: QueryConfig, seed: int = 0, **more: float) -> list[set[tuple]]:
+    first, second = pick(pool, reward, config, **{"gamma": 1.0, "sharpness": 1.0, **more}, generator=draw(seed))
+    return [
+        {tuple(one.data["observation"][query, 0].tolist()) for one in (first, second)} for query in range(len(first))
+    ]
+
+
+def test_disagreement_asks_about_what_members_see_differently() -> None:
+    """Members agree on the first number and take the second for good or for bad; one episode has any of it.
+
+    With it there are exactly three different pairs, and each of them is asked once.
+    """
+    pool = steady((1.0, 0.0), (-1.0, 0.0), (0.0, 0.0), (0.0, 1.0))
+    config = QueryConfig(scheme="disagreement", segment_length=4, num_queries=3, candidates=20)
+    pairs = chosen(pool, Linear((0.1, 1.0), (0.1, -1.0)), config)
+    odd = (0.0, 1.0)
+    assert sorted(map(sorted, pairs)) == sorted(sorted([other, odd]) for other in [(1.0, 0.0), (-1.0, 0.0), (0.0, 0.0)])
+
+
+def test_disagreement_is_about_probabilities_and_not_about_returns() -> None:
+    """Returns of the first two episodes differ by 400 or 200, both a sure choice; of the others by 4 or −4.
+
+    With a sharpness near 0 every choice is a coin flip for every member, and what counts is the difference again.
+    """
+    pool = steady((100.0, 0.0), (0.0, 0.0), (50.0, 1.0), (50.0, 0.0))
+    config = QueryConfig(scheme="disagreement", segment_length=4, num_queries=1, candidates=60)
+    members = Linear((1.0, 1.0), (0.5, -1.0))
+    assert chosen(pool, members, config) == [{(50.0, 1.0), (50.0, 0.0)}]
+    assert chosen(pool, members, config, sharpness=1e-4) == [{(100.0, 0.0), (0.0, 0.0)}]
+
+
+@pytest.mark.parametrize("reward", [Plain(), Linear((2.0, 2.0), (0.5, 0.5))])
+def test_entropy_asks_where_the_mean_cannot_tell(reward: object) -> None:
+    """Returns are proportional to 0, 10, 10.1 and 30; a segment is never compared with itself, which would be a tie."""
+    pool = steady((0.0, 0.0), (10.0, 0.0), (10.0, 0.1), (30.0, 0.0))
+    config = QueryConfig(scheme="entropy", segment_length=4, num_queries=1, candidates=60)
+    assert chosen(pool, reward, config) == [{(10.0, 0.0), pytest.approx((10.0, 0.1))}]
+
+
+def test_returns_are_discounted_within_a_segment() -> None:
+    """Two steps pay (0, 8), (4, 0) and (9, 0): at γ = ½ returns are 4, 4 and 9, at γ = 1 they are 8, 4 and 9."""
+    pool = steady((0.0, 0.0), (4.0, 0.0), (9.0, 0.0), length=2)
+    pool.data["observation"][0, 1, 0] = 8.0
+    pool.data["observation"][1:, 1, 0] = 0.0
+    config = QueryConfig(scheme="entropy", segment_length=2, num_queries=1, candidates=60)
+    assert chosen(pool, Plain(), config, gamma=0.5) == [{(0.0, 0.0), (4.0, 0.0)}]
+    assert chosen(pool, Plain(), config, gamma=1.0) == [{(0.0, 0.0), (9.0, 0.0)}]
+
+
+def test_uniform_is_uniform_over_the_places_where_a_segment_fits() -> None:
+    """Episodes of 12, 3 and 2 steps have 10, 1 and 1 places for 3 steps.
+
+    6,000 draws over 12 places: χ² with 11 degrees of freedom is above 31.3 once in a thousand times.
+    """
+    for side in pick(counting(12, 3, 2), Plain(), UNIFORM, gamma=1.0, sharpness=1.0, generator=draw()):
+        begins, counts = side.data["observation"][:, 0].unique(dim=0, return_counts=True)
+        assert begins.tolist() == [[1, step] for step in range(1, 11)] + [[2, 1], [3, 1]]
+        assert float((counts - 500).square().sum() / 500) < 31.3
+
+
+def test_segments_end_where_their_episode_ends() -> None:
+    """A short episode is used whole, and the absorbing column behind it is not shown."""
+    pool = with_absorbing(counting(12, 3, 2), horizon=12)
+    assert pool.data["absorbing"].any()
+    first, second = pick(pool, Plain(), UNIFORM, gamma=1.0, sharpness=1.0, generator=draw())
+    for side in (first.validated("first"), second.validated("second")):
+        assert torch.equal(side.rewarded, side.mask)
+        assert not side.data["absorbing"].any()
+        lengths = torch.tensor([12, 3, 2])[side.data["observation"][:, 0, 0].long() - 1]
+        assert torch.equal(side.mask.sum(1), lengths.clamp(max=3))
+        assert torch.equal(side.data["action"].squeeze(-1) > 0, side.mask)
+        assert torch.equal(side.terminated, side.start_step + 3 >= lengths)
+        assert torch.equal(side.start_step, side.data["observation"][:, 0, 1].long() - 1)
+    same = (first.data["observation"] == second.data["observation"]).flatten(1).all(1)
+    assert not same.any()
+
+
+@pytest.mark.parametrize("scheme", ["uniform", "disagreement", "entropy"])
+def test_as_many_as_asked_for_and_the_same_ones_again(scheme: str) -> None:
+    """More queries than are cut at once, from more steps than a segment has; every query counts the same."""
+    pool = counting(30, 20, 5)
+    pool = Trajectories(**{**pool.state_dict(), "weight": torch.tensor([0.1, 3.0, 0.0])})
+    config = QueryConfig(scheme=scheme, segment_length=7, num_queries=150)
+    members = Linear((1.0, 0.0), (0.0, 1.0), (0.3, -1.0))
+    one, again, other = (
+        pick(pool, members, config, gamma=0.9, sharpness=1.0, generator=draw(seed)) for seed in (0, 0, 1)
+    )
+    assert [len(side) for side in one] == [150, 150]
+    assert [side.num_steps for side in one] == [7, 7]
+    assert torch.equal(one[0].data["observation"], again[0].data["observation"])
+    assert not torch.equal(one[0].data["observation"], other[0].data["observation"])
+    assert one[0].weight.unique().tolist() == [1.0]
+
+
+def test_what_cannot_be_asked() -> None:
+    ways = {"gamma": 1.0, "sharpness": 1.0, "generator": draw()}
+    with pytest.raises(UserError, match="a single segment of 50 steps"):
+        pick(counting(20), Plain(), QueryConfig(), **ways)
+    informed = QueryConfig(segment_length=5)
+    with pytest.raises(UserError, match="Plain has none"):
+        pick(counting(20), Plain(), informed, **ways)
+    with pytest.raises(UserError, match="one member"):
+        pick(counting(20), Linear((1.0, 1.0)), informed, **ways)
+    with pytest.raises(UserError, match="'best'; expected one of uniform, disagreement, entropy"):
+        QueryConfig(scheme="best")
+    with pytest.raises(UserError, match="num_queries is 0"):
+        QueryConfig(num_queries=0)
+    assert isinstance(Linear((1.0, 1.0)), Ensemble)
+    assert not isinstance(Plain(), Ensemble)
+
+
+def test_answers_go_by_what_the_task_paid() -> None:
+    """Segments of 3 steps from step k are paid 3k + 3; a short-sighted labeller feels (k + 2) + (k + 1)/2 + k/4."""
+    first, second = pick(
+        counting(12, 3, 2),
+        Plain(),
+        QueryConfig(scheme="uniform", segment_length=3, num_queries=200),
+        gamma=1.0,
+        sharpness=1.0,
+        generator=draw(),
+    )
+    answers = ask(first, second, ORACLE, draw()).validated()
+    paid = [side.data["true_reward"].sum(1) for side in (first, second)]
+    tie = paid[0] == paid[1]
+    assert torch.equal(answers.label[~tie], (paid[0] > paid[1])[~tie].float())
+    assert answers.level == "segment"
+    assert answers.makers[0].labeller == "Bradley-Terry, rationality inf"
+    assert answers.makers[0].maker == "the policy while learning"
+    assert ask(first, second, ORACLE, draw(), maker="sac, round 3").makers[0].maker == "sac, round 3"
+
+
+def test_a_myopic_labeller_counts_back_from_the_end() -> None:
+    """Paid (8, 0) against (0, 5): 8 > 5 in sum, but 8 · ½ < 5 for who halves each step back."""
+    pair = steady((0.0, 0.0), (0.0, 0.0), length=2)
+    pair.data["true_reward"][:] = torch.tensor([[8.0, 0.0], [0.0, 5.0]])
+    for myopia, label in ((1.0, 1.0), (0.5, 0.0)):
+        who = LabellerConfig(rationality=math.inf, myopia=myopia)
+        assert ask(pair[:1], pair[1:], who, draw()).label.tolist() == [label]
+
+
+def test_skipped_queries_are_dropped_on_all_sides() -> None:
+    """Returns 1, 2 | 3, 4 | 5, 6: the median is 3.5, so of the three pairs only the first, with 2 at best, is skipped."""
+    sides = [steady(*((value, 0.0) for value in values), length=1) for values in ((1.0, 3.0, 6.0), (2.0, 4.0, 5.0))]
+    answers = ask(*sides, LabellerConfig(rationality=math.inf, skip=0.5), draw()).validated()
+    assert answers.first.data["true_reward"].flatten().tolist() == [3.0, 6.0]
+    assert answers.second.data["true_reward"].flatten().tolist() == [4.0, 5.0]
+    assert answers.label.tolist() == [0.0, 1.0]
+
+
+def test_the_config_loads_no_tensor_library() -> None:
+    code = "import sys, control.queries; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
