@@ -139,8 +139,8 @@ def test_a_format_is_recognised_by_content(tmp_path: Path):
 
 def test_without_next_observations_a_cut_episode_loses_its_last_step(tmp_path: Path):
     back = read_demonstrations(saved(tmp_path))
-    # Steps 0 and 1 end by themselves: both stay, with observation 1 standing in for what followed. Steps 2 and 3 are cut:
-    # 3 goes, its observation is what step 2 led to. Step 4 is cut by the end of the file and is all there was.
+    # Steps 0 and 1 end by themselves: both stay, with observation 1 standing in for what followed. Steps 2 and 3 are
+    # cut: 3 goes, its observation is what step 2 led to. Step 4 is cut by the end of the file and is all there was.
     assert back.trajectories.data["observation"].squeeze(2).tolist() == [[0, 1], [2, 0]]
     assert back.trajectories.data["next_observation"].squeeze(2).tolist() == [[1, 1], [3, 0]]
     assert back.trajectories.terminated.tolist() == [True, False]
@@ -236,8 +236,8 @@ def test_a_declared_size_beyond_the_file_is_refused_before_it_is_allocated(tmp_p
             if name != "observations":
                 file[name] = array
         many = file.create_dataset("observations", shape=(2**40, 3), dtype="f4", chunks=(1024, 3))
+        file.flush()
         with pytest.raises(UserError, match="'observations' says it holds 13194139533312 bytes, which are not in"):
-            file.flush()
             read_demonstrations(tmp_path / "file")
         many[:4] = 1.0
     with pytest.raises(UserError, match=r"says it holds 1.32e\+13 bytes but takes \d+ on disk"):
@@ -286,9 +286,8 @@ def test_what_minari_collects_is_read_as_it_was_recorded(minari_root: Path, task
             assert (one.terminated, one.truncated) == end
             for read, array in zip((one.observations, one.actions, one.rewards), whole, strict=True):
                 np.testing.assert_array_equal(read, array)
-    # Pendulum never ends by itself; a Hopper that acts at random falls within 25 steps in the first episode.
-    assert ends[0] == ((False, True) if task == "Pendulum-v1" else ends[0])
-    assert any(cut for _, cut in ends)
+    # Pendulum never ends by itself; of these Hoppers some fall within 25 steps, and some do not.
+    assert {end for end, _ in ends} == ({False} if task == "Pendulum-v1" else {False, True})
 
 
 def test_a_minari_dataset_that_is_not_here_says_how_to_get_it(minari_root: Path):
@@ -429,7 +428,7 @@ BAD_TABLES: dict[str, tuple[Callable[[pa.Table], pa.Table], str]] = {
     "no rows": (lambda table: table.slice(0, 0), "the table is empty"),
     "beyond 64 bits": (
         lambda table: with_column(table, "start_a", pa.array([2**64 - 1, 0, 0], pa.uint64())),
-        "row 0: 'start_a' is -1|cannot be read as a parquet table",
+        "cannot be read as a parquet table of comparisons: Integer value 18446744073709551615 not in range",
     ),
     "no metadata": (lambda table: table.replace_schema_metadata(None), "its metadata do not name the file"),
     "other metadata": (lambda table: table.replace_schema_metadata({HEADER: b"[7]"}), "its metadata do not name"),
@@ -447,14 +446,14 @@ def test_each_wrong_table_has_its_sentence(tmp_path: Path, kind: str):
 
 def test_comparisons_hold_for_the_episodes_they_were_made_from(tmp_path: Path):
     path, episodes = written(tmp_path, compared())
-    with pytest.raises(UserError, match="counts 3 episodes in 'episodes.npz', but 2 were handed over"):
+    with pytest.raises(UserError, match=r"counts 3 episodes in 'episodes.npz', but 2 were handed over"):
         read_preferences(path, episodes[:2])
     moved = (tmp_path / "episodes.npz").rename(tmp_path / "moved.npz")
     with pytest.raises(UserError, match="say with episodes_path where it is"):
         read_preferences(path, episodes)
     assert len(read_preferences(path, episodes, episodes_path=moved)) == 3
     moved.write_bytes(moved.read_bytes() + b"!")
-    with pytest.raises(UserError, match="other content than .*moved.npz"):
+    with pytest.raises(UserError, match=r"other content than .*moved.npz"):
         read_preferences(path, episodes, episodes_path=moved)
 
 

@@ -27,7 +27,7 @@ from unified_irl.errors import UserError
 from unified_irl.feedback import Demonstrations, Provenance
 from unified_irl.feedback_files import save_demonstrations
 
-FORMATS = {"npz": 0.3, "hdf5": 0.28, "own": 0.27, "imitation": 0.08, "minari hdf5": 0.05, "minari arrow": 0.02}
+FORMATS = {"npz": 0.3, "hdf5": 0.3, "own": 0.3, "imitation": 0.06, "minari hdf5": 0.02, "minari arrow": 0.02}
 """Each format with its share of the files: the quick ones get more."""
 HUGE = 2**40
 Arrays = dict[str, np.ndarray]

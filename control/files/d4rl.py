@@ -54,7 +54,7 @@ def _episodes(arrays: dict[str, np.ndarray], where: str, notes: list[str]) -> It
     stops = np.flatnonzero(arrays["terminals"] | arrays["timeouts"]) + 1
     if steps and (len(stops) == 0 or stops[-1] != steps):
         stops = np.append(stops, steps)
-    starts = np.concatenate([[0], stops[:-1]]).astype(int)
+    starts = np.concatenate([[0], stops])[:-1].astype(int)
     if "next_observations" not in arrays and steps:
         notes.append("without next_observations: cut episodes lost their last step")
     for number, (start, stop) in enumerate(zip(starts, stops, strict=True)):

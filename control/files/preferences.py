@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -112,7 +113,7 @@ def read_preferences(path: str | Path, episodes: Trajectories, episodes_path: st
         raise UserError(f"{path}: there is no such file; expected a parquet table of comparisons.")
     with reading(path, "a parquet table of comparisons"):
         table = read_parquet(path)
-        comparisons = _comparisons(path, table)
+    comparisons = _comparisons(path, table)
     _check_episodes(path, (table.schema.metadata or {}).get(HEADER), episodes, episodes_path)
     return cut(comparisons, episodes, str(path))
 
@@ -160,13 +161,16 @@ def _comparisons(path: Path, table: pa.Table) -> Comparisons:
         raise UserError(f"{path}: the table is empty; expected at least one comparison.")
     for name in names:
         _check_type(path, name, table.column(name))
-    longs = {name: torch.tensor(table.column(name).to_numpy(), dtype=torch.long) for name in WHOLE_NUMBERS}
+    longs = {name: torch.from_numpy(_plain(path, table, name, pa.int64())) for name in WHOLE_NUMBERS}
     floats = {
-        name: torch.tensor(table.column(name).to_numpy(), dtype=torch.float32)
-        for name in names[6:]
-        if name != "teacher"
+        name: torch.from_numpy(_plain(path, table, name, pa.float32())) for name in names if name in ("label", "margin")
     }
     return Comparisons(**longs, **floats, teacher=tuple(table.column("teacher").to_pylist()))
+
+
+def _plain(path: Path, table: pa.Table, name: str, type_: pa.DataType) -> np.ndarray:
+    with reading(path, "a parquet table of comparisons"):  # a number may not fit into its new type
+        return np.array(table.column(name).cast(type_, safe=type_ == pa.int64()).to_numpy())
 
 
 def _check_type(path: Path, name: str, column: pa.ChunkedArray) -> None:
