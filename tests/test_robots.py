@@ -454,6 +454,14 @@ def test_episodes_begin_in_demonstrated_states() -> None:
         Simulator("pendulum").physics()
 
 
+def test_an_ant_put_back_feels_about_what_it_felt() -> None:
+    """27 entries are joints and velocities, which return exactly; the other 78 are forces, mostly those of before."""
+    shown, other = after_37_steps("ant"), Simulator("ant")
+    seen = other.reset_to(shown.physics(), seed=9)
+    assert seen[:27].tolist() == shown.observation[:27].tolist()
+    assert np.mean(np.abs(seen[27:] - shown.observation[27:]) < 1e-3) > 0.9
+
+
 # Several
 
 

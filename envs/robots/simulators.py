@@ -189,7 +189,10 @@ class Simulator:
         return np.concatenate([data.qpos, data.qvel])
 
     def reset_to(self, physics: np.ndarray, seed: int) -> np.ndarray:
-        """float32[O]: the first observation of an episode that begins at these positions and velocities."""
+        """float32[O]: the first observation of an episode that begins at these positions and velocities.
+
+        What an observation says of forces belongs to the step before, which there was none of: only an estimate.
+        """
         inner: Any = self.env.unwrapped
         size = len(self.physics())
         physics = np.asarray(physics, np.float64)
@@ -240,10 +243,7 @@ class Physics:
 
 def _layers(env: gymnasium.Env) -> list[gymnasium.Env]:
     """The environment, from its outermost wrapper to its core."""
-    layers = [env]
-    while isinstance(layers[-1], gymnasium.Wrapper):
-        layers.append(layers[-1].env)
-    return layers
+    return [env, *_layers(env.env)] if isinstance(env, gymnasium.Wrapper) else [env]
 
 
 def _moving(layer: gymnasium.Env) -> list[tuple[str, Any]]:
