@@ -61,13 +61,14 @@ def record(
         raise UserError(
             f"video: {num_episodes} episodes of at most {max_steps} steps were asked for; expected 1 or more of each."
         )
-    try:
-        if importlib.util.find_spec("moviepy") is None:
-            raise _Unfilmable('No video: moviepy is not installed; pip install "unified-irl[video]" brings it.')
-        with _headless(), _quietly():
+    if importlib.util.find_spec("moviepy") is None:
+        missing = 'No video: moviepy is not installed; pip install "unified-irl[video]" brings it.'
+        return Recording(path=None, reason=missing)
+    with _headless(), _quietly():
+        try:
             _write(task, act, path, num_episodes, seed, max_steps)
-    except _Unfilmable as fault:
-        return Recording(path=None, reason=str(fault))
+        except _Unfilmable as fault:
+            return Recording(path=None, reason=str(fault))
     return Recording(path=path)
 
 

@@ -112,10 +112,10 @@ def test_disagreement_is_about_probabilities_and_not_about_returns() -> None:
 
 @pytest.mark.parametrize("reward", [Plain(), Linear((2.0, 2.0), (0.5, 0.5))])
 def test_entropy_asks_where_the_mean_cannot_tell(reward: object) -> None:
-    """Returns are proportional to 0, 10, 10.1 and 30; a segment is never compared with itself, which would be a tie."""
-    pool = steady((0.0, 0.0), (10.0, 0.0), (10.0, 0.1), (30.0, 0.0))
+    """Returns are proportional to 0, 10, 10⅛ and 30; a segment is never compared with itself, which would be a tie."""
+    pool = steady((0.0, 0.0), (10.0, 0.0), (10.0, 0.125), (30.0, 0.0))
     config = QueryConfig(scheme="entropy", segment_length=4, num_queries=1, candidates=60)
-    assert chosen(pool, reward, config) == [{(10.0, 0.0), pytest.approx((10.0, 0.1))}]
+    assert chosen(pool, reward, config) == [{(10.0, 0.0), (10.0, 0.125)}]
 
 
 def test_returns_are_discounted_within_a_segment() -> None:
@@ -220,7 +220,7 @@ def test_a_myopic_labeller_counts_back_from_the_end() -> None:
 
 
 def test_skipped_queries_are_dropped_on_all_sides() -> None:
-    """Returns 1, 2 | 3, 4 | 5, 6: the median is 3.5, so of the three pairs only the first, with 2 at best, is skipped."""
+    """Of the returns 1 | 2, 3 | 4 and 6 | 5 the median is 3.5; only the first pair, with 2 at best, lies below it."""
     sides = [steady(*((value, 0.0) for value in values), length=1) for values in ((1.0, 3.0, 6.0), (2.0, 4.0, 5.0))]
     answers = ask(*sides, LabellerConfig(rationality=math.inf, skip=0.5), draw()).validated()
     assert answers.first.data["true_reward"].flatten().tolist() == [3.0, 6.0]
