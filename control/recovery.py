@@ -53,13 +53,15 @@ def mountain_car(observation: Tensor, action: Tensor, next_observation: Tensor) 
 
 def reacher(observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
     """The last two observations are the way from the target to the fingertip."""
-    return -torch.linalg.vector_norm(next_observation[..., 8:10], dim=-1) - action.square().sum(-1)
+    distance: Tensor = torch.linalg.vector_norm(next_observation[..., 8:10], dim=-1)
+    return -distance - action.square().sum(-1)
 
 
 def pusher(observation: Tensor, action: Tensor, next_observation: Tensor) -> Tensor:
     """The last nine observations are the places of the tip, the object and the goal."""
     tip, thing, goal = next_observation[..., 14:17], next_observation[..., 17:20], next_observation[..., 20:23]
-    near, far = (torch.linalg.vector_norm(thing - other, dim=-1) for other in (tip, goal))
+    near: Tensor = torch.linalg.vector_norm(thing - tip, dim=-1)
+    far: Tensor = torch.linalg.vector_norm(thing - goal, dim=-1)
     return -far - 0.5 * near - 0.1 * action.square().sum(-1)
 
 

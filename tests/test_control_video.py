@@ -61,7 +61,7 @@ def film_in_a_process(folder: Path, **environment: str) -> subprocess.CompletedP
 
 
 def frames_of(path: Path, num_recorded: int) -> np.ndarray:
-    """int16[frames, height, width, 3]. The encoder counts in seconds, and rounds to one frame more or less at the end."""
+    """int16[frames, height, width, 3]. The encoder counts in seconds and may round to one frame more or less."""
     frames = iio.imread(path, plugin="FFMPEG")
     assert abs(len(frames) - num_recorded) <= 1
     return frames[:num_recorded].astype(np.int16)
