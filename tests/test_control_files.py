@@ -232,16 +232,38 @@ def test_demonstrations_of_another_task_are_refused(
 
 def test_a_declared_size_beyond_the_file_is_refused_before_it_is_allocated(tmp_path: Path):
     with h5py.File(tmp_path / "file", "w") as file:
-        for name, array in arrays().items():
-            if name != "observations":
-                file[name] = array
-        many = file.create_dataset("observations", shape=(2**40, 3), dtype="f4", chunks=(1024, 3))
-        file.flush()
-        with pytest.raises(UserError, match="'observations' says it holds 13194139533312 bytes, which are not in"):
-            read_demonstrations(tmp_path / "file")
-        many[:4] = 1.0
-    with pytest.raises(UserError, match=r"says it holds 1.32e\+13 bytes but takes \d+ on disk"):
+        file.create_dataset("observations", shape=(2**40, 3), dtype="f4", chunks=(1024, 3))[:4] = 1.0
+    with pytest.raises(UserError, match="'observations' says it holds 13194139533312 bytes, which are not in the file"):
         read_demonstrations(tmp_path / "file")
+
+
+@pytest.mark.parametrize("format", ["npz", "hdf5"])
+def test_a_file_that_unpacks_to_far_more_than_itself_is_refused(tmp_path: Path, format: str):
+    """128 MiB of zeros take a thousandth of that when compressed: no recording does."""
+    zeros = np.zeros((2**25, 1), np.float32)
+    if format == "npz":
+        np.savez_compressed(tmp_path / "file.npz", observations=zeros)
+        (tmp_path / "file.npz").rename(tmp_path / "file")
+    else:
+        with h5py.File(tmp_path / "file", "w") as file:
+            file.create_dataset("observations", data=zeros, compression="gzip")
+    with pytest.raises(UserError, match=r"says it holds 1.34e\+08 bytes but takes \d+ on disk"):
+        read_demonstrations(tmp_path / "file")
+
+
+def test_a_missing_chunk_of_very_many_is_noticed_at_once(tmp_path: Path, minari_root: Path):
+    """Minari reads what the file promises, here ten million chunks of which one is there; that would take minutes."""
+    write_demonstrations("test/shown-v0", shown(), "minari")
+    with h5py.File(minari_root / "test" / "shown-v0" / "data" / "main_data.hdf5", "a") as file:
+        file["episode_0/rewards"].resize((2**25,))
+    with pytest.raises(UserError, match=r"'episode_0/rewards' says it holds .* bytes, which are not in the file"):
+        read_demonstrations("test/shown-v0")
+
+
+def test_a_download_that_fails_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MINARI_REMOTE", "nowhere://at-all")
+    with pytest.raises(UserError, match=r"minari:test/far-v0 could not be downloaded: .*nowhere.*minari list remote"):
+        read_demonstrations("minari:test/far-v0", download=True)
 
 
 def test_hdf5_links_into_other_files_are_refused(tmp_path: Path):

@@ -193,7 +193,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 def hostile_npy(array: np.ndarray, draw: Generator) -> bytes:
-    """A pickle, objects, a shape beyond all bounds, or two gigabytes of zeros that compress to nearly nothing."""
+    """A pickle, objects, a header without end, or a shape beyond all bounds."""
     kind = draw.integers(5)
     if kind == 0:
         return pickle.dumps({"not": "an array"})
