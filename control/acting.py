@@ -8,6 +8,7 @@ Shape legend: B behaviours, T steps, N simulators, O observations, A actions.
 from __future__ import annotations
 
 import copy
+
 import numpy as np
 import torch
 from stable_baselines3.sac.policies import Actor

@@ -41,7 +41,8 @@ class ControlDomain:
         self.contexts = Contexts(ids=torch.zeros(1, dtype=torch.long), data={})
 
     def simulators(self, count: int) -> list[Simulator]:
-        return [Simulator(self.config.robot) for _ in range(count)]
+        never_ends = self.config.ends == "fixed horizon"
+        return [Simulator(self.config.robot, never_ends=never_ends) for _ in range(count)]
 
     @cached_property
     def helpers(self) -> list[Simulator]:
@@ -94,7 +95,9 @@ class ControlDomain:
             return None
         draw = stream(self.data_seed, "preferences")
         teacher = config.teacher if config.teacher != "custom" else config.who_compares.describe()
-        maker = Provenance(maker=f"{self.config.robot} {', '.join(config.compared)}", labeller=teacher, source="embedded")
+        maker = Provenance(
+            maker=f"{self.config.robot} {', '.join(config.compared)}", labeller=teacher, source="embedded"
+        )
         behaviours = people.pool(self.experts, self.helpers, config, draw)
         return people.compare(behaviours, config, config.num_preferences, draw, (maker,))
 

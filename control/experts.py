@@ -1,5 +1,5 @@
-"""How the policies and demonstrations that come with a task are made: snapshots of a run under the true reward, of which
-three are kept, measured on episodes that played no part in choosing them."""
+"""How the policies and demonstrations that come with a task are made: snapshots of a run under the true reward, of
+which three are kept, measured on episodes that played no part in choosing them."""
 
 from __future__ import annotations
 

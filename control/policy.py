@@ -73,7 +73,9 @@ class ControlPolicy:
             judged = Anchored(judged, reference, beta)
         metrics, episodes = trainer.train(judged, beta, discount, num_updates, generator)
         if episodes:
-            own = with_absorbing(trajectories(episodes, torch.zeros(len(episodes), dtype=torch.long)), self.absorbing_horizon)
+            own = with_absorbing(
+                trajectories(episodes, torch.zeros(len(episodes), dtype=torch.long)), self.absorbing_horizon
+            )
             own = spoken(self.actor, own, self.scales)
         else:
             own = self.sample(contexts[:1], generator)

@@ -180,6 +180,11 @@ class MLPReward:
         """float[B, T]: the standard deviation over members."""
         return self.model.disagreement(trajectories)
 
+    @torch.no_grad()
+    def member_rewards(self, trajectories: Trajectories) -> Tensor:
+        """float[E, B, T]: what each member says."""
+        return self.model.by_member(trajectories)
+
     def for_policy(self) -> PolicyReward:
         """The reward of transitions, always as it is when asked, on the device of its weights."""
         return self.model.for_policy()

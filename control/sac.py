@@ -17,7 +17,7 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Adam, Optimizer
 
 from control.processor import suit_updates
@@ -158,4 +158,3 @@ class FastSAC(SAC):
     ) -> None:
         """As in SAC; the file loads there as well as here."""
         super().save(path, exclude=[*(exclude or ()), "networks", "metrics"], include=include)
-

@@ -45,12 +45,12 @@ class SACConfig:
     demonstrated_share: float = 0.0
     """Share of each batch drawn from the demonstrations instead of the policy's own steps."""
     normalise_observations: bool = False
-    """Standardise what the networks see, by the random steps at the start and the demonstrations; exported policies have it
-    folded into their first layer."""
+    """Standardise what the networks see, by the demonstrations or, without them, the random steps at the start;
+    exported policies have it folded into their first layer."""
     reset_critics_above: float = 0.0
     """Forget the critics when one round moves the reward of remembered steps by more than this many of its standard
     deviations; 0 never does."""
-    log_std_floor: float = -5.0
+    log_std_floor: float = -3.0
     """Least log standard deviation of an action, in units of half the action range."""
     action_margin: float = 0.005
     """Demonstrated actions this close to their bounds are taken to lie this far inside, where densities are tame."""

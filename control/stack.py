@@ -81,7 +81,10 @@ class Stack:
     def parameters(self) -> list[Parameter]:
         """The modules' parameters, in the order of `spread`."""
         return [
-            parameter for member in self.members for layer in member for one in layer
+            parameter
+            for member in self.members
+            for layer in member
+            for one in layer
             for parameter in (one.weight, one.bias)
         ]
 

@@ -111,7 +111,9 @@ class Trainer:
         batch = self.replay.transitions(index, reward, gamma, config.n_step)
         if num_shown and self.shown is not None:
             shown = self.shown.transitions(self.shown.draw(num_shown, generator), reward, gamma, 1)
-            batch = Transitions(*(torch.cat(pair) for pair in zip(vars(batch).values(), vars(shown).values(), strict=True)))
+            batch = Transitions(
+                *(torch.cat(pair) for pair in zip(vars(batch).values(), vars(shown).values(), strict=True))
+            )
         if not config.normalise_observations:
             return batch
         observation = self.scales.seen(batch.observation)
@@ -206,7 +208,9 @@ class Trainer:
             optimiser.load_state_dict(saved)
         self.replay.load_state_dict(state["replay"])
         self.practice.load_state_dict(state["practice"])
-        for scale, saved in zip((self.scales.observation_mean, self.scales.observation_std), state["scales"], strict=True):
+        for scale, saved in zip(
+            (self.scales.observation_mean, self.scales.observation_std), state["scales"], strict=True
+        ):
             scale.copy_(saved)
         self.probe = None if state["probe"] is None else tuple(state["probe"])
         self.owed, self.num_updates = state["counters"]["owed"], state["counters"]["num_updates"]

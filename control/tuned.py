@@ -67,16 +67,15 @@ def settings(name: str) -> ControlConfig:
 def row(name: str, method: Method) -> Method:
     """The row with the step sizes and lengths that suit a robot."""
     one, speed = robot(name), pace(name)
-    tuned = replace(
+    return replace(
         method,
         beta=speed.beta if method.reward == "explicit" else method.beta,
         gamma=1.0,
         warm_start=replace(method.warm_start, rounds=1000),
-        policy_descent=DescentConfig(learning_rate=1e-3 if method.reward != "implicit" else 3e-4, max_grad_norm=10.0),
+        policy_descent=DescentConfig(learning_rate=3e-4, max_grad_norm=10.0),
         reward_descent=DescentConfig(learning_rate=1e-3),
         phases=tuple(_phase(phase, method, one, speed) for phase in method.phases),
     )
-    return tuned
 
 
 def _phase(phase: Phase, method: Method, one: Robot, speed: Pace) -> Phase:

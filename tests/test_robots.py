@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from envs.robots import ants
 from envs.robots.quiet import building
-from envs.robots.simulators import BrokenSimulator, Simulator, Simulators, make
+from envs.robots.simulators import BrokenSimulator, Simulator, make
 from envs.robots.table import ROBOTS, robot
 from unified_irl.errors import UserError
 from unified_irl.state_codec import StateEncoder
@@ -408,22 +408,12 @@ def test_the_time_limit_is_restored() -> None:
     assert [again.step(np.zeros(2, np.float32))[3] for _ in range(2)] == [False, True]
 
 
-def test_what_cannot_be_saved_says_so_and_begins_anew() -> None:
-    """Two simulators three steps into episode 0; after resuming both begin episode 1, whose seed is 10 n + 1."""
-    name = faulty("object")
-    simulators = Simulators(name, 2, lambda n, k: 10 * n + k)
-    one = simulators.simulators[0]
-    assert not one.can_restore
-    assert one.obstacle == "attribute 'engine' of Faulty is a object"
+def test_what_cannot_be_saved_says_so() -> None:
+    simulator = Simulator(faulty("object"))
+    assert not simulator.can_restore
+    assert simulator.obstacle == "attribute 'engine' of Faulty is a object"
     with pytest.raises(UserError, match="cannot be saved within an episode: attribute 'engine'"):
-        one.state()
-    for _ in range(3):
-        simulators.step(np.zeros((2, 2), np.float32))
-    again = Simulators(name, 2, lambda n, k: 10 * n + k)
-    assert again.restore(simulators.state()).tolist() == [True, True]
-    assert again.episodes == [1, 1]
-    expected = [np.random.default_rng(seed).uniform(size=3).astype(np.float32).tolist() for seed in (1, 11)]
-    assert again.observations.tolist() == expected
+        simulator.state()
 
 
 def test_states_of_another_robot_or_version_are_refused() -> None:
@@ -462,37 +452,20 @@ def test_an_ant_put_back_feels_about_what_it_felt() -> None:
     assert np.mean(np.abs(seen[27:] - shown.observation[27:]) < 1e-3) > 0.9
 
 
-# Several
+# Never ending
 
 
-def test_simulators_draw_the_same_episodes_however_many_there_are() -> None:
-    def seed_of(n: int, k: int) -> int:
-        return 100 * n + k
-
-    few, many = Simulators("hopper", 1, seed_of), Simulators("hopper", 3, seed_of)
-    actions = random_actions(many.simulators[0], 60)
-    for action in actions:
-        alone, together = few.step(action[None]), many.step(np.stack([action] * 3))
-        assert [part[0].tolist() for part in alone] == [part[0].tolist() for part in together]
-    assert few.episodes[0] == many.episodes[0] > 0
-    assert many.observations[0].tolist() == few.observations[0].tolist() != many.observations[1].tolist()
-
-
-def test_simulators_resume() -> None:
-    simulators = Simulators("hopper", 2, lambda n, k: 100 * n + k)
-    actions = random_actions(simulators.simulators[0], 240).reshape(120, 2, 3)
-    for action in actions[:50]:
-        simulators.step(action)
-    again = Simulators("hopper", 2, lambda n, k: 100 * n + k)
-    assert again.restore(simulators.state()).tolist() == [False, False]
-    for action in actions[50:]:
-        for one, other in zip(simulators.step(action), again.step(action), strict=True):
-            assert one.tolist() == other.tolist()
-    assert simulators.episodes == again.episodes
-    with pytest.raises(UserError, match="2 simulators were saved and this run has 3"):
-        Simulators("hopper", 3, lambda n, k: k).restore(simulators.state())
-    with pytest.raises(UserError, match="number of simulators is 0"):
-        Simulators("hopper", 0, lambda n, k: k)
+def test_a_world_can_be_told_to_go_on_after_a_fall() -> None:
+    """A hopper that acts at random falls within 200 steps; told to go on, it is cut by its time limit."""
+    falls, goes_on = Simulator("hopper"), Simulator("hopper", never_ends=True)
+    for simulator, end in ((falls, True), (goes_on, False)):
+        simulator.reset(0)
+        steps = [
+            simulator.step(action) for action in random_actions(simulator, 200)[: 200 if goes_on is simulator else 60]
+        ]
+        assert any(terminated for _, _, terminated, _ in steps) == end
+    with pytest.raises(UserError, match="cannot be told to go on after a fall"):
+        Simulator("pendulum", never_ends=True)
 
 
 # Quiet

@@ -33,9 +33,7 @@ def demonstrate(
     )
 
 
-def pool(
-    experts: Experts, simulators: list[Simulator], config: PeopleConfig, draw: Generator
-) -> Trajectories:
+def pool(experts: Experts, simulators: list[Simulator], config: PeopleConfig, draw: Generator) -> Trajectories:
     """Episodes of the tiers whose segments are compared; they act at random, so that no two are alike."""
     episodes = [
         episode

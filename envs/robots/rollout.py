@@ -24,9 +24,7 @@ def seed_from(generator: Generator) -> int:
     return int(torch.randint(2**31 - 1, (), generator=generator))
 
 
-def roll_out(
-    act: Act, simulators: list[Simulator], num_episodes: int, generator: Generator
-) -> list[Episode]:
+def roll_out(act: Act, simulators: list[Simulator], num_episodes: int, generator: Generator) -> list[Episode]:
     """Whole episodes, as many simulators at a time as there are; episode k starts from its own drawn seed."""
     seeds = torch.randint(2**31 - 1, (num_episodes,), generator=generator).tolist()
     done: dict[int, Episode] = {}
@@ -87,6 +85,4 @@ class Record:
 
     @staticmethod
     def restored(state: State) -> Record:
-        return Record(
-            list(state["observations"].numpy()), list(state["actions"].numpy()), state["rewards"].tolist()
-        )
+        return Record(list(state["observations"].numpy()), list(state["actions"].numpy()), state["rewards"].tolist())

@@ -85,7 +85,11 @@ def save(path: Path, tiers: Mapping[str, Snapshot], episodes: Sequence[Episode],
         "episodes/truncated": torch.tensor([one.truncated for one in episodes]),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}, path, {"facts": json.dumps(facts)})
+    save_file(
+        {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()},
+        path,
+        {"facts": json.dumps(facts)},
+    )
 
 
 def load(path: Path, task: str) -> Experts:

@@ -50,5 +50,9 @@ def main(arguments: list[str]) -> None:
     reached = told["tiers"]["expert"]["return"]
     print(f"Stored in {into} ({into.stat().st_size / 1e6:.1f} MB).")
     if bar is not None:
-        verdict = "reached" if reached >= bar else "NOT reached yet; the same command goes on with the run until its last round"
+        verdict = (
+            "reached"
+            if reached >= bar
+            else "NOT reached yet; the same command goes on with the run until its last round"
+        )
         print(f"An expert's return is {bar:,.0f} or more: {verdict} ({reached:,.0f}).")
