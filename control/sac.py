@@ -3,7 +3,8 @@
 Everything around the update is Stable-Baselines3: construction, callbacks, schedules, `save` and `load` (either way
 between the two classes), `predict`, the hyper-parameters of its zoo. The modules of its policy are views of two flat
 tensors, which `control.update` moves. What the stacked form cannot express (state-dependent exploration, other
-activations, feature extractors with weights) is left to Stable-Baselines3's own update.
+activations or networks, observations that are no vectors, rarer target updates) is left to Stable-Baselines3's own
+update; `networks` is then None.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from stable_baselines3 import SAC
+from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.sac.policies import Actor
 from torch import nn
 from torch.optim import Adam, Optimizer
 
@@ -45,13 +49,19 @@ class FastSAC(SAC):
 
     def _is_plain(self) -> bool:
         """Whether the networks are perceptrons with ReLU on the observation itself, with Adam as it comes."""
-        policy = self.policy
+        policy, seen = self.policy, self.observation_space
         extractors = (policy.actor.features_extractor, policy.critic.features_extractor)
         return (
             not self.use_sde
+            and self.target_update_interval == 1
+            and isinstance(seen, spaces.Box)
+            and len(seen.shape) == 1
+            and type(policy.actor) is Actor
+            and type(policy.critic) is ContinuousCritic
             and policy.activation_fn is nn.ReLU
             and all(isinstance(one, FlattenExtractor) for one in extractors)
             and policy.optimizer_class is Adam
+            and not policy.optimizer_kwargs.get("amsgrad")
             and all(isinstance(one, nn.Linear | nn.ReLU) for one in (*self.actor.latent_pi, *self.critic.q_networks[0]))
         )
 
