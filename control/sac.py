@@ -125,40 +125,43 @@ class FastSAC(SAC):
         )
 
     def _optimisers(self) -> Iterable[tuple[Optimizer, Optimizer, Stack]]:
-        """Stable-Baselines3's optimisers, which travel in files, and ours, which work."""
-        networks = self.networks
-        assert networks is not None
-        yield self.actor.optimizer, networks.actor_optimiser, networks.actor
-        yield self.critic.optimizer, networks.critic_optimiser, networks.critic
+        """Stable-Baselines3's optimisers, which travel in files, and ours, which work; none where it updates."""
+        if self.networks is not None:
+            yield self.actor.optimizer, self.networks.actor_optimiser, self.networks.actor
+            yield self.critic.optimizer, self.networks.critic_optimiser, self.networks.critic
 
     def get_parameters(self) -> dict[str, dict]:
         """As in SAC: its optimisers are told what ours know."""
-        if self.networks is not None:
-            for theirs, ours, stack in self._optimisers():
-                if known := ours.state.get(stack.flat):
-                    parts = {name: stack.spread(known[name]) for name in ("exp_avg", "exp_avg_sq")}
-                    for k, parameter in enumerate(stack.parameters()):
-                        moments = {name: values[k].clone() for name, values in parts.items()}
-                        theirs.state[parameter] = {"step": known["step"].clone(), **moments}
-                for group, mine in zip(theirs.param_groups, ours.param_groups, strict=True):
-                    group["lr"] = mine["lr"]
+        self._tell_optimisers()
         return super().get_parameters()
+
+    def _tell_optimisers(self) -> None:
+        for theirs, ours, stack in self._optimisers():
+            theirs.state.clear()
+            if known := ours.state.get(stack.flat):
+                parts = {name: stack.spread(known[name]) for name in ("exp_avg", "exp_avg_sq")}
+                for k, parameter in enumerate(stack.parameters()):
+                    moments = {name: values[k].clone() for name, values in parts.items()}
+                    theirs.state[parameter] = {"step": known["step"].clone(), **moments}
+            for group, mine in zip(theirs.param_groups, ours.param_groups, strict=True):
+                group["lr"] = mine["lr"]
 
     def set_parameters(self, *args: Any, **kwargs: Any) -> None:
         """As in SAC: our optimisers learn what its optimisers were given."""
+        self._tell_optimisers()  # whichever of them is given nothing stays as it is
         super().set_parameters(*args, **kwargs)
-        if self.networks is None:
-            return
         for theirs, ours, stack in self._optimisers():
             stack.refresh()
             states = [theirs.state.get(parameter) for parameter in stack.parameters()]
+            ours.state.clear()
             if all(states):
                 known = {name: torch.zeros_like(stack.flat.data) for name in ("exp_avg", "exp_avg_sq")}
                 for name, flat in known.items():
                     for view, state in zip(stack.spread(flat), states, strict=True):
                         view.copy_(state[name])
-                ours.state[stack.flat] = {"step": states[0]["step"].clone().float(), **known}
-        self.networks.target.refresh()
+                ours.state[stack.flat] = {"step": states[0]["step"].clone().to(stack.flat), **known}
+        if self.networks is not None:
+            self.networks.target.refresh()
 
     def save(
         self,
