@@ -116,8 +116,7 @@ class Anchored:
 
     def __call__(self, observation: Tensor, action: Tensor, next_observation: Tensor, true_reward: Tensor) -> Tensor:
         judged = self.reward(observation, action, next_observation, true_reward)
-        scales = self.reference.scales
-        return judged + self.beta * log_density(self.reference.actor, observation, scales.outward(action), scales)
+        return judged + self.beta * log_density(self.reference.actor, observation, action, self.reference.scales)
 
     def absorbing(self) -> Tensor:
         return self.reward.absorbing()
