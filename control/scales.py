@@ -27,8 +27,8 @@ class Scales:
     def of(env: Env, config: SACConfig, device: str) -> Scales:
         num_observations = env.observation_space.shape[0]
         return Scales(
-            action_low=torch.as_tensor(env.action_space.low, device=device),
-            action_high=torch.as_tensor(env.action_space.high, device=device),
+            action_low=torch.as_tensor(env.action_space.low, dtype=torch.float32, device=device),
+            action_high=torch.as_tensor(env.action_space.high, dtype=torch.float32, device=device),
             observation_mean=torch.zeros(num_observations, device=device),
             observation_std=torch.ones(num_observations, device=device),
             action_margin=config.action_margin,
