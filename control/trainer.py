@@ -70,12 +70,13 @@ class Trainer:
                 self.normalise_by(self.replay.rows[: self.replay.size, : self.replay.num_observations])
         done = 0
         while done < num_updates:
-            finished += self._step(generator, is_random=False)
-            self.owed += self.config.updates_per_step * len(self.practice.simulators)
-            while self.owed >= 1.0 and done < num_updates:
-                metrics |= self._update(reward, gamma, generator)
-                self.owed -= 1.0
-                done += 1
+            if self.owed < 1.0:
+                finished += self._step(generator, is_random=False)
+                self.owed += self.config.updates_per_step * len(self.practice.simulators)
+                continue
+            metrics |= self._update(reward, gamma, generator)
+            self.owed -= 1.0
+            done += 1
         self._probe(reward, generator)
         numbers = {name: float(value) for name, value in metrics.items()}
         return numbers | {"env_steps": float(self.practice.num_steps), "updates": float(self.num_updates)}, finished
