@@ -48,11 +48,11 @@ class Trainer:
     def show(self, observation: Tensor, action: Tensor, next_observation: Tensor, terminated: Tensor) -> None:
         """Steps that somebody demonstrated, each [S, ...], for batches to hold a share of."""
         self.shown = Replay(observation.shape[1], self.scales, len(observation), 1)
-        inward = self.scales.inward(action).clamp(-1.0, 1.0)
+        inward = self.scales.inward(action.to(self.sac.device)).clamp(-1.0, 1.0).cpu()
         nothing = torch.zeros(len(observation))
         flags = torch.stack([nothing, terminated.float(), torch.ones_like(nothing)], dim=1)
-        self.shown.rows[: len(observation)] = torch.cat([observation, inward, next_observation, flags], dim=1)
-        self.shown.size = len(observation)
+        rows = torch.cat([observation, inward, next_observation, flags], dim=1)
+        self.shown.load_state_dict({"rows": rows, "head": 0})
 
     @torch.no_grad()
     def train(
