@@ -41,6 +41,7 @@ class Trainer:
         num_observations = env.observation_space.shape[0]
         self.replay = Replay(num_observations, self.scales, config.buffer_size, len(simulators))
         self.shown: Replay | None = None
+        self.is_standardised = False
         self.owed = 0.0
         self.num_updates = self.num_warmup = 0
         self.probe: tuple[Tensor, Tensor] | None = None
@@ -64,9 +65,10 @@ class Trainer:
         self._forget_critics_if_the_reward_moved(reward, generator)
         finished: list[Episode] = []
         metrics: dict[str, Tensor] = {}
-        while self.replay.size < self.config.learning_starts:
+        num_first = min(self.config.learning_starts, self.replay.capacity)
+        while self.replay.size < num_first:
             finished += self._step(generator, is_random=True)
-            if self.replay.size >= self.config.learning_starts and self.shown is None:
+            if self.replay.size >= num_first and not self.is_standardised:
                 self.normalise_by(self.replay.rows[: self.replay.size, : self.replay.num_observations])
         done = 0
         while done < num_updates:
@@ -124,6 +126,7 @@ class Trainer:
 
     def normalise_by(self, observation: Tensor) -> None:
         """Standardise what the networks see by these observations [S, O], if the config asks for it."""
+        self.is_standardised = True
         if self.config.normalise_observations:
             self.scales.observation_mean.copy_(observation.mean(0))
             self.scales.observation_std.copy_(observation.std(0).clamp(min=1e-2))
