@@ -41,7 +41,7 @@ class Trainer:
         num_observations = env.observation_space.shape[0]
         self.replay = Replay(num_observations, self.scales, config.buffer_size, len(simulators))
         self.shown: Replay | None = None
-        self.is_standardised = False
+        self.is_standardised = self.is_taught = False
         self.owed = 0.0
         self.num_updates = self.num_warmup = 0
         self.probe: tuple[Tensor, Tensor] | None = None
@@ -67,7 +67,7 @@ class Trainer:
         metrics: dict[str, Tensor] = {}
         num_first = min(self.config.learning_starts, self.replay.capacity)
         while self.replay.size < num_first:
-            finished += self._step(generator, is_random=True)
+            finished += self._step(generator, is_random=not self.is_taught)
             if self.replay.size >= num_first and not self.is_standardised:
                 self.normalise_by(self.replay.rows[: self.replay.size, : self.replay.num_observations])
         done = 0
@@ -151,6 +151,7 @@ class Trainer:
     def warm_up(self) -> None:
         """Let the critics alone learn for a while, for a policy that was not taught by them."""
         self.num_warmup = self.config.critic_warmup
+        self.is_taught = True
 
     def _probe(self, reward: StepReward, generator: Generator) -> None:
         """Remember what the reward says of some steps."""
