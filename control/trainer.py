@@ -61,7 +61,8 @@ class Trainer:
     ) -> tuple[Metrics, list[Episode]]:
         """`num_updates` updates and the steps that go with them; the episodes that ended on the way are handed back."""
         if self.networks.alpha_optimiser is None:
-            self.networks.log_alpha = torch.tensor(alpha, device=self.sac.device).log()
+            self.sac.ent_coef_tensor = torch.tensor(alpha, device=self.sac.device)
+            self.networks.log_alpha = self.sac.ent_coef_tensor.log()
         self._forget_critics_if_the_reward_moved(reward, generator)
         finished: list[Episode] = []
         metrics: dict[str, Tensor] = {}
@@ -138,7 +139,8 @@ class Trainer:
         file = io.BytesIO()
         self.sac.save(file)
         file.seek(0)
-        model = FastSAC.load(file, device=self.sac.device)
+        with torch.random.fork_rng():
+            model = FastSAC.load(file, device=self.sac.device)
         mean, std = self.scales.observation_mean, self.scales.observation_std
         critics = [*model.critic.q_networks, *model.critic_target.q_networks]
         with torch.no_grad():
