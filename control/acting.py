@@ -52,7 +52,7 @@ class Speaker:
     """A policy that only acts and speaks of what others did: a copy of an actor."""
 
     def __init__(self, actor: Actor, scales: Scales, simulators: list[Simulator], absorbing_horizon: int) -> None:
-        self.actor, self.scales = copy.deepcopy(actor).requires_grad_(False), scales
+        self.actor, self.scales = copy.deepcopy(actor).requires_grad_(False), copy.deepcopy(scales)
         self.simulators, self.absorbing_horizon = simulators, absorbing_horizon
 
     @torch.no_grad()
@@ -68,10 +68,13 @@ class Speaker:
         return actions_of(self.actor, self.scales, generator)
 
     def state_dict(self) -> State:
-        return dict(self.actor.state_dict())
+        scales = [self.scales.observation_mean, self.scales.observation_std]
+        return {"actor": dict(self.actor.state_dict()), "scales": scales}
 
     def load_state_dict(self, state: State) -> None:
-        self.actor.load_state_dict(state)
+        self.actor.load_state_dict(state["actor"])
+        self.scales.observation_mean.copy_(state["scales"][0])
+        self.scales.observation_std.copy_(state["scales"][1])
 
 
 def actions_of(actor: Actor, scales: Scales, generator: Generator | None) -> Act:
