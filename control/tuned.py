@@ -73,9 +73,16 @@ def row(name: str, method: Method) -> Method:
         gamma=1.0,
         warm_start=replace(method.warm_start, rounds=1000),
         policy_descent=DescentConfig(learning_rate=3e-4, max_grad_norm=10.0),
-        reward_descent=DescentConfig(learning_rate=1e-3),
+        reward_descent=_settling(method, speed),
         phases=tuple(_phase(phase, method, one, speed) for phase in method.phases),
     )
+
+
+def _settling(method: Method, speed: Pace) -> DescentConfig:
+    """A reward that learns beside the policy comes to rest toward the end, and the policy with it."""
+    if not any(phase.needs_own_samples for phase in method.phases):
+        return DescentConfig(learning_rate=1e-3)
+    return DescentConfig(learning_rate=1e-3, schedule="cosine", total_steps=speed.num_rounds * REWARD_STEPS)
 
 
 def _phase(phase: Phase, method: Method, one: Robot, speed: Pace) -> Phase:
@@ -97,7 +104,7 @@ def _phase(phase: Phase, method: Method, one: Robot, speed: Pace) -> Phase:
         segment=0 if phase.demonstration == "linear" else 10,
         batch_size=0 if phase.demonstration == "linear" else 64,
         reward_steps=REWARD_STEPS,
-        own_memory=2,
+        own_memory=5,
     )
 
 

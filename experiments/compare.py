@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare_config import CompareConfig
-from experiments.summary import HEADINGS, failures, origin_of, summary
+from experiments.summary import failures, headings, origin_of, summary
 from experiments.train import config_to_json, default_config, run_cell, with_flags
 from unified_irl.cells import Cell, Outcome, run_cells
 from unified_irl.errors import UserError
@@ -97,9 +97,9 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     commits = sorted({row["commit"][:10] for row in record["cells"]})
     origin = f"`{record['command']}`; {origin_of(record['environment'])}; {config.seeds} seeds; cells of commit "
     origin += f"{', '.join(commits)}."
-    write_text(out / "table.md", f"{markdown(HEADINGS, lines)}\n{origin}\n")
+    write_text(out / "table.md", f"{markdown(headings(record), lines)}\n{origin}\n")
     table(f"{config.seeds} seeds, means with 95 % intervals; differences are paired, against {config.methods[-1]}",
-          HEADINGS, lines, numbers_from=2)  # fmt: skip
+          headings(record), lines, numbers_from=2)  # fmt: skip
     failed = failures(record)
     for sentence in failed:
         print(f"failed: {sentence}")

@@ -14,7 +14,7 @@ from unified_irl import statistics
 def comparison_plots(record: dict[str, Any], out: Path) -> list[Path]:
     """For every task: final scores with intervals, and learning curves."""
     tasks = list(dict.fromkeys(row["task"] for row in record["cells"]))
-    return [path for name in tasks for path in (_scores(record, name, out), _curves(record, name, out)) if path]
+    return [path for name in tasks for path in (_scores(record, name, out), *_curves(record, name, out))]
 
 
 def canvas(width: float = 7.0, height: float = 4.2) -> tuple[Any, Any]:
@@ -61,26 +61,41 @@ def _scores(record: dict[str, Any], task_name: str, out: Path) -> Path:
     return store(figure, out / f"{task_name}-scores.png")
 
 
-def _curves(record: dict[str, Any], task_name: str, out: Path) -> Path | None:
-    """Examinations during training against the share of the run that was over: runs differ in their rounds."""
-    from unified_irl.rundir import read_metrics
+def _curves(record: dict[str, Any], task_name: str, out: Path) -> list[Path]:
+    """Examinations during training against the share of the run that was over (runs differ in their rounds), and where
+    there are any, against simulated steps and the time it took."""
+    from unified_irl.rundir import read_clock, read_metrics
 
-    methods = list(dict.fromkeys(row["method"] for row in record["cells"]))
+    runs: dict[str, list[dict[str, np.ndarray]]] = {}
+    for row in record["cells"]:
+        path = out / row["directory"]
+        if row["task"] != task_name or not (path / "metrics.jsonl").exists():
+            continue
+        seen = [one for one in read_metrics(path) if "eval/score" in one]
+        if not seen:
+            continue
+        clock = read_clock(path)
+        run = {"score": [one["eval/score"] for one in seen], "rounds": [one["step"] / seen[-1]["step"] for one in seen]}
+        if all("env_steps" in one for one in seen):
+            run["steps"] = [one["env_steps"] for one in seen]
+            run["minutes"] = [clock.get(one["step"], np.nan) / 60.0 for one in seen]
+        runs.setdefault(row["method"], []).append({name: np.array(value) for name, value in run.items()})
+    labels = {"rounds": "share of the run's rounds", "steps": "simulated steps", "minutes": "minutes of work"}
+    drawn = [axis for axis in labels if any(axis in run for several in runs.values() for run in several)]
+    return [_curve(runs, axis, labels[axis], task_name, out) for axis in drawn]
+
+
+def _curve(runs: dict[str, list[dict[str, np.ndarray]]], axis: str, label: str, task_name: str, out: Path) -> Path:
+    """The mean over the seeds of each method; a run that is over keeps its last score."""
     figure, axes = canvas()
-    grid = np.linspace(0.0, 1.0, 101)
-    for number, name in enumerate(methods):
-        curves = []
-        for row in record["cells"]:
-            path = out / row["directory"] / "metrics.jsonl"
-            if row["task"] != task_name or row["method"] != name or not path.exists():
-                continue
-            seen = [(one["step"], one["eval/score"]) for one in read_metrics(path) if "eval/score" in one]
-            if seen:
-                steps, scores = np.array(seen).T
-                curves.append(np.interp(grid, steps / steps[-1], scores, left=np.nan))
-        if curves:
+    for number, (name, several) in enumerate(runs.items()):
+        known = [run for run in several if axis in run]
+        if known:
+            grid = np.linspace(0.0, max(run[axis][-1] for run in known), 101)
+            curves = [np.interp(grid, run[axis], run["score"], left=np.nan) for run in known]
             axes.plot(grid, np.mean(curves, axis=0), color=f"C{number}", label=name)
     axes.axhline(1.0, color="0.4", linestyle="--", linewidth=1)
-    axes.set(xlabel="share of the run's rounds", ylabel="score (mean over seeds)", title=task_name)
+    axes.set(xlabel=label, ylabel="score (mean over seeds)", title=task_name)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return store(figure, out / f"{task_name}-curves.png")
+    suffix = "curves" if axis == "rounds" else f"curves-{axis}"
+    return store(figure, out / f"{task_name}-{suffix}.png")

@@ -10,12 +10,34 @@ import numpy as np
 from unified_irl import statistics
 from unified_irl.statistics import Interval
 
-HEADINGS = ("task", "method", "final score", "best score", "KL to expert's", "score, unseen", "difference", "p (Holm)")
+COLUMNS = {
+    "final score": ("final", "score"),
+    "best score": ("best", "score"),
+    "acting at random": ("final", "stochastic_score"),
+    "return": ("final", "return"),
+    "KL to expert's": ("final", "kl_expert"),
+    "score, unseen": ("final", "unseen/score"),
+    "reward ρ": ("final", "reward/return_spearman"),
+}
+"""What a table shows: the result's group and metric behind each heading. A world that lacks one lacks the column."""
+
+
+def columns(record: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Those of the columns that some cell fills."""
+    return {
+        heading: (group, metric)
+        for heading, (group, metric) in COLUMNS.items()
+        if any(metric in row.get(group, {}) for row in record["cells"])
+    }
+
+
+def headings(record: dict[str, Any]) -> tuple[str, ...]:
+    return ("task", "method", *columns(record), "difference", "p (Holm)")
 
 
 def summary(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """The table: means with 95 % t-intervals over seeds; differences are paired, against the last method."""
-    lines = []
+    lines, shown_columns = [], columns(record).values()
     tasks = list(dict.fromkeys(row["task"] for row in record["cells"]))
     methods = list(dict.fromkeys(row["method"] for row in record["cells"]))
     for task_name in tasks:
@@ -28,12 +50,11 @@ def summary(record: dict[str, Any]) -> list[tuple[str, ...]]:
                 (
                     task_name,
                     name,
-                    *(_mean(record, task_name, name, group, metric) for group, metric in (
-                        ("final", "score"), ("best", "score"), ("final", "kl_expert"), ("final", "unseen/score"))),
+                    *(_mean(record, task_name, name, group, metric) for group, metric in shown_columns),
                     "–" if gap is None else shown(gap.interval),
                     f"{p_values[name]:.3g}" if name in p_values else "–",
                 )
-            )  # fmt: skip
+            )
     return lines
 
 

@@ -295,10 +295,10 @@ def test_help_appears_at_once_and_without_torch() -> None:
         ("methods --all", "error: '--all' is not understood here; expected: unified-irl methods."),
         ("evaluate it --which worst", "invalid choice 'worst' for argument '--which'. Expected one of ('latest',"),
         ("collect walks", "error: 'collect' needs DIRECTORY: unified-irl collect TASK DIRECTORY [flags]."),
-        ("collect wolks data", "error: There is no task called 'wolks'. Did you mean walks?"),
+        ("collect wolks data", "error: There is no task called 'wolks'. Did you mean walks"),
         ("bench cor", "error: There is no benchmark called 'cor'. Did you mean core?"),
         ("compare --methods bc aihff", "error: There is no method called 'aihff'. Did you mean aihf"),
-        ("compare --tasks wolks", "error: There is no task called 'wolks'. Did you mean walks?"),
+        ("compare --tasks wolks", "error: There is no task called 'wolks'. Did you mean walks"),
         ("compare --methods", "name at least one task and one method to compare."),
         ("compare --methods bc bc", "error: Several cells are called walks-bc-0, walks-bc-1,"),
         ("compare --seeds 0", "seeds is 0 and workers 2; expected 1 or more of each."),
@@ -415,7 +415,7 @@ BROKEN_CONFIGS = {
     "{}": "'task_name' is missing; expected the config of a run as `train` writes it.",
 }
 BROKEN_SETTINGS = [
-    ("task_name", "wolks", "There is no task called 'wolks'. Did you mean walks?"),
+    ("task_name", "wolks", "There is no task called 'wolks'. Did you mean walks"),
     ("task_name", ["walks"], "'task_name' is [\"walks\"], expected text."),
     ("seed", "one", "'seed' is \"one\", expected a whole number."),
     ("seed", None, "'seed' is null, expected a whole number."),

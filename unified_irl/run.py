@@ -57,6 +57,8 @@ def train(learner: Learner, directory: RunDirectory, config: RunConfig, tracking
             known = {"score": progress.last_score} if math.isfinite(progress.last_score) else {}
             tracker.progress(learner.num_rounds, learner.most_rounds, known | metrics)
             progress.seconds = time.monotonic() - began
+            if scores:
+                directory.append_clock(learner.num_rounds, progress.seconds)
             if is_best or learner.finished or _due(learner, config, progress.seconds - saved):
                 save(learner, directory, progress, keep=config.keep, is_best=is_best)
                 saved = progress.seconds

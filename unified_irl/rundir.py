@@ -2,6 +2,7 @@
 
 config.json        what was asked for; its presence makes the directory a run
 environment.json   with which code, packages and machine
+clock.jsonl        when each examined step was reached
 metrics.jsonl      one row per line; "nan", "inf" and "-inf" stand for the numbers JSON lacks
 checkpoints/       see `unified_irl.checkpoint`
 result.json        the outcome; its presence means the run is finished
@@ -25,6 +26,7 @@ from unified_irl.errors import UserError
 from unified_irl.serialise import NUMBER_WORDS, plain, read_json, write_json
 
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
+CLOCK = "clock.jsonl"
 RESULT, LOCK = "result.json", "lock"
 _BEFORE_THE_CONFIG = {LOCK, ENVIRONMENT, "failure.json"}
 
@@ -99,6 +101,11 @@ class RunDirectory:
             os.ftruncate(self._metrics, end)  # no torn line may stand before the next row
             raise UserError(f"{self.path / METRICS} cannot be written: {_why(error)}. Mend that and resume.") from error
 
+    def append_clock(self, step: int, seconds: float) -> None:
+        """Note when a step was examined. Beside the metrics, whose bytes must not depend on the time of day."""
+        with (self.path / CLOCK).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "seconds": round(seconds, 3)}) + "\n")
+
     def metrics_offset(self) -> int:
         """How many bytes of metrics are safely on disk: what a checkpoint stores, for `truncate_metrics` on resume."""
         os.fsync(self._metrics)
@@ -153,6 +160,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     except FileNotFoundError as error:
         raise UserError(f"{file} does not exist; expected the metrics of a run there.") from error
     return [_parsed(line, file, number) for number, line in enumerate(lines, start=1)]
+
+
+def read_clock(path: Path) -> dict[int, float]:
+    """Seconds of work after which each examined step of a run was reached; what a resumed run did again counts."""
+    file = path / CLOCK
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    rows = [_parsed(line, file, number) for number, line in enumerate(lines, start=1)]
+    return {row["step"]: row["seconds"] for row in rows}
 
 
 class DirectoryLock:
