@@ -64,6 +64,12 @@ class Replay:
         self.head = (self.head + self.num_lanes) % self.capacity
         self.size = min(self.size + self.num_lanes, self.capacity)
 
+    def cut(self) -> None:
+        """What comes next does not follow from the last steps: their episodes go on no further."""
+        if self.size:
+            last = (self.head - 1 - torch.arange(self.num_lanes)) % self.capacity
+            self.rows[last.to(self.rows.device), -1] = 1.0
+
     def draw(self, count: int, generator: Generator) -> Tensor:
         """long[B]: which rows."""
         return torch.randint(self.size, (count,), generator=generator)

@@ -215,6 +215,8 @@ class Trainer:
             optimiser.load_state_dict(saved)
         self.replay.load_state_dict(state["replay"])
         self.practice.load_state_dict(state["practice"])
+        if not self.practice.records:
+            self.replay.cut()
         for scale, saved in zip(
             (self.scales.observation_mean, self.scales.observation_std), state["scales"], strict=True
         ):
