@@ -237,6 +237,14 @@ def test_a_declared_size_beyond_the_file_is_refused_before_it_is_allocated(tmp_p
         read_demonstrations(tmp_path / "file")
 
 
+def test_hdf5_groups_that_contain_themselves_are_refused(tmp_path: Path):
+    with h5py.File(tmp_path / "file", "w") as file:
+        for number in range(50):
+            file[f"round{number}"] = file["/"]
+    with pytest.raises(UserError, match="the group 'round0/' is there under two names"):
+        read_demonstrations(tmp_path / "file")
+
+
 @pytest.mark.parametrize("format", ["npz", "hdf5"])
 def test_a_file_that_unpacks_to_far_more_than_itself_is_refused(tmp_path: Path, format: str):
     """128 MiB of zeros take a thousandth of that when compressed: no recording does."""

@@ -15,9 +15,6 @@ from control.files.recording import Recording
 from envs.robots.episodes import Episode
 from unified_irl.errors import UserError
 
-DEEPEST = 8
-"""Groups within groups; neither D4RL nor Minari goes deeper than four."""
-
 
 def read(path: Path) -> Recording:
     with h5py.File(path, "r") as file:
@@ -43,7 +40,7 @@ def declared(file: h5py.File, path: Path) -> dict[str, int]:
     refused.
     """
     sizes = {}
-    for name, dataset in _datasets(file, path, "", 0):
+    for name, dataset in _datasets(file, path, "", set()):
         if dataset.is_virtual or dataset.external:
             raise UserError(f"{path}: '{name}' keeps its data in another file; expected everything in this one.")
         room, whole = _unpacked(dataset)
@@ -68,9 +65,11 @@ def _unpacked(dataset: h5py.Dataset) -> tuple[int, bool]:
     return count * math.prod(dataset.chunks) * dataset.dtype.itemsize, dataset.id.get_num_chunks() == count
 
 
-def _datasets(group: h5py.Group, path: Path, prefix: str, depth: int) -> Iterator[tuple[str, h5py.Dataset]]:
-    if depth > DEEPEST:
-        raise UserError(f"{path}: groups lie within groups more than {DEEPEST} deep; no demonstrations look so.")
+def _datasets(group: h5py.Group, path: Path, prefix: str, seen: set[int]) -> Iterator[tuple[str, h5py.Dataset]]:
+    place = h5py.h5o.get_info(group.id).addr
+    if place in seen:
+        raise UserError(f"{path}: the group '{prefix or '/'}' is there under two names; expected one for each.")
+    seen.add(place)
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise UserError(f"{path}: '{prefix}{name}' points elsewhere; expected everything in this file itself.")
@@ -78,4 +77,4 @@ def _datasets(group: h5py.Group, path: Path, prefix: str, depth: int) -> Iterato
         if isinstance(found, h5py.Dataset):
             yield f"{prefix}{name}", found
         elif isinstance(found, h5py.Group):
-            yield from _datasets(found, path, f"{prefix}{name}/", depth + 1)
+            yield from _datasets(found, path, f"{prefix}{name}/", seen)
