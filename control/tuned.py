@@ -78,6 +78,16 @@ def row(name: str, method: Method) -> Method:
     )
 
 
+def note(method: Method) -> str:
+    """What a user should know of this method in this world."""
+    if method.reward == "implicit" and method.uses_preferences:
+        return (
+            "Comparisons here are of segments, and on segments the likelihood form of preferences is contrastive "
+            "preference learning: it compares regrets, not returns."
+        )
+    return ""
+
+
 def _settling(method: Method, speed: Pace) -> DescentConfig:
     """A reward that learns beside the policy comes to rest toward the end, and the policy with it."""
     if not any(phase.needs_own_samples for phase in method.phases):

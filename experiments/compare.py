@@ -61,11 +61,30 @@ def compare(config: CompareConfig, command: list[str]) -> dict[str, Any]:
             "directory": str(outcome.cell.directory(Path("cells"))),
             "failure": outcome.failure,
             "commit": commit_of(outcome.cell.directory(root / "cells")),
+            "curve": curve_of(outcome.cell.directory(root / "cells")),
             **(outcome.result or {}),
         }
         for (task_name, method_name, seed, _), outcome in zip(entries, outcomes, strict=True)
     ]
     return {"command": " ".join(command), "environment": describe_environment(command), "cells": rows}
+
+
+def curve_of(cell: Path) -> dict[str, list[float]]:
+    """The scores on the way, and where on the way each was."""
+    from unified_irl.rundir import read_clock, read_metrics
+
+    if not (cell / "metrics.jsonl").exists():
+        return {}
+    seen, clock = [row for row in read_metrics(cell) if "eval/score" in row], read_clock(cell)
+    curve = {
+        "share": [row["step"] / seen[-1]["step"] for row in seen],
+        "score": [row["eval/score"] for row in seen],
+    }
+    if any("env_steps" in row for row in seen):
+        curve["steps"] = [row.get("env_steps", 0.0) for row in seen]
+    if any("env_steps" in row for row in seen) and all(row["step"] in clock for row in seen):
+        curve["minutes"] = [clock[row["step"]] / 60.0 for row in seen]
+    return curve
 
 
 def commit_of(cell: Path) -> str:
@@ -85,6 +104,13 @@ def report(done: int, count: int, outcome: Outcome) -> None:
     print(f"cell {done}/{count}  {outcome.cell.name}  {said}", file=sys.stderr, flush=True)
 
 
+def run(config: CompareConfig, command: list[str]) -> int:
+    """Compute what is missing, or take a stored record; then write and show what it says."""
+    from unified_irl.serialise import read_json
+
+    return finish(config, read_json(Path(config.redraw)) if config.redraw else compare(config, command))
+
+
 def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     """Write the record, the table and the plots, and show the table. The exit code: 1 if a cell failed."""
     from experiments.plots import comparison_plots
@@ -92,13 +118,14 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     from unified_irl.serialise import write_json, write_text
 
     out = Path(config.out)
-    lines = summary(record)
+    lines, num_seeds = summary(record), len({row["seed"] for row in record["cells"]})
+    methods = list(dict.fromkeys(row["method"] for row in record["cells"]))
     write_json(out / "results.json", record)
     commits = sorted({row["commit"][:10] for row in record["cells"]})
-    origin = f"`{record['command']}`; {origin_of(record['environment'])}; {config.seeds} seeds; cells of commit "
+    origin = f"`{record['command']}`; {origin_of(record['environment'])}; {num_seeds} seeds; cells of commit "
     origin += f"{', '.join(commits)}."
     write_text(out / "table.md", f"{markdown(headings(record), lines)}\n{origin}\n")
-    table(f"{config.seeds} seeds, means with 95 % intervals; differences are paired, against {config.methods[-1]}",
+    table(f"{num_seeds} seeds, means with 95 % intervals; differences are paired, against {methods[-1]}",
           headings(record), lines, numbers_from=2)  # fmt: skip
     failed = failures(record)
     for sentence in failed:

@@ -23,6 +23,8 @@ class CompareConfig:
     """Settings changed in every cell, as KEY=VALUE with the flags of `train`: task.num-demonstrations=16."""
     out: str = "runs/compare"
     """Where the cells, the tables and the plots go. The same command again goes on with what is missing."""
+    redraw: str = ""
+    """A stored results.json: compute nothing, write its table and plots anew."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.workers < 1:

@@ -64,23 +64,12 @@ def _scores(record: dict[str, Any], task_name: str, out: Path) -> Path:
 def _curves(record: dict[str, Any], task_name: str, out: Path) -> list[Path]:
     """Examinations during training against the share of the run that was over (runs differ in their rounds), and where
     there are any, against simulated steps and the time it took."""
-    from unified_irl.rundir import read_clock, read_metrics
-
     runs: dict[str, list[dict[str, np.ndarray]]] = {}
     for row in record["cells"]:
-        path = out / row["directory"]
-        if row["task"] != task_name or not (path / "metrics.jsonl").exists():
-            continue
-        seen = [one for one in read_metrics(path) if "eval/score" in one]
-        if not seen:
-            continue
-        clock = read_clock(path)
-        run = {"score": [one["eval/score"] for one in seen], "rounds": [one["step"] / seen[-1]["step"] for one in seen]}
-        if all("env_steps" in one for one in seen):
-            run["steps"] = [one["env_steps"] for one in seen]
-            run["minutes"] = [clock.get(one["step"], np.nan) / 60.0 for one in seen]
-        runs.setdefault(row["method"], []).append({name: np.array(value) for name, value in run.items()})
-    labels = {"rounds": "share of the run's rounds", "steps": "simulated steps", "minutes": "minutes of work"}
+        if row["task"] == task_name and row.get("curve"):
+            run = {name: np.array(numbers, dtype=float) for name, numbers in row["curve"].items()}
+            runs.setdefault(row["method"], []).append(run)
+    labels = {"share": "share of the run's rounds", "steps": "simulated steps", "minutes": "minutes of work"}
     drawn = [axis for axis in labels if any(axis in run for several in runs.values() for run in several)]
     return [_curve(runs, axis, labels[axis], task_name, out) for axis in drawn]
 
@@ -97,5 +86,5 @@ def _curve(runs: dict[str, list[dict[str, np.ndarray]]], axis: str, label: str, 
     axes.axhline(1.0, color="0.4", linestyle="--", linewidth=1)
     axes.set(xlabel=label, ylabel="score (mean over seeds)", title=task_name)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    suffix = "curves" if axis == "rounds" else f"curves-{axis}"
+    suffix = "curves" if axis == "share" else f"curves-{axis}"
     return store(figure, out / f"{task_name}-{suffix}.png")

@@ -38,6 +38,8 @@ class Task:
     """From settings and a seed to a domain."""
     run: RunConfig = field(default_factory=RunConfig)
     """How its runs are kept."""
+    note: Callable[[Method], str] = lambda _: ""
+    """What a user should know of a method on this task, in a sentence; empty where there is nothing."""
 
 
 def _walks_domain(config: WalksConfig, seed: int) -> Domain:
@@ -73,6 +75,7 @@ def _robot(name: str) -> Task:
         tuned=partial(tuned.row, name),
         build=_robot_domain,
         run=tuned.run_settings(name),
+        note=tuned.note,
     )
 
 

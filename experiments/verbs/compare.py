@@ -8,6 +8,6 @@ from experiments.compare_config import CompareConfig
 
 def main(arguments: list[str]) -> int:
     config = command.flags(CompareConfig, arguments, "compare")
-    from experiments.compare import compare, finish
+    from experiments.compare import run
 
-    return finish(config, compare(config, command.typed()))
+    return run(config, command.typed())

@@ -11,6 +11,6 @@ DEMO = CompareConfig(set=("task.num-nodes=48", "task.horizon=16", "task.num-demo
 
 def main(arguments: list[str]) -> int:
     config = command.flags(CompareConfig, arguments, "demo", DEMO)
-    from experiments.compare import compare, finish
+    from experiments.compare import run
 
-    return finish(config, compare(config, command.typed()))
+    return run(config, command.typed())

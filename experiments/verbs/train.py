@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> None:
     from experiments.show import show_result
     from experiments.train import train
 
+    if remark := task(task_name).note(config.method):
+        print(f"note: {remark}")
     path = Path(config.out or f"runs/{task_name}-{method_name}-{config.seed}")
     result = train(task_name, config, path, command.typed())
     show_result(f"{task_name} {method_name}, seed {config.seed}", result, path)
