@@ -73,9 +73,10 @@ def curve_of(cell: Path) -> dict[str, list[float]]:
     """The scores on the way, and where on the way each was."""
     from unified_irl.rundir import read_clock, read_metrics
 
-    if not (cell / "metrics.jsonl").exists():
+    rows = read_metrics(cell) if (cell / "metrics.jsonl").exists() else []
+    seen, clock = [row for row in rows if "eval/score" in row], read_clock(cell)
+    if not seen:
         return {}
-    seen, clock = [row for row in read_metrics(cell) if "eval/score" in row], read_clock(cell)
     curve = {
         "share": [row["step"] / seen[-1]["step"] for row in seen],
         "score": [row["eval/score"] for row in seen],
