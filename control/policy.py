@@ -69,8 +69,9 @@ class ControlPolicy:
             self.is_cloned = False
         discount = min(gamma, config.discount)
         judged: StepReward = reward.for_policy()  # type: ignore[assignment]
-        if config.anchor == "reference" and isinstance(reference, Speaker):
-            judged = Anchored(judged, reference, beta)
+        anchor = reference if config.anchor == "reference" and isinstance(reference, Speaker) else None
+        if anchor is not None:
+            judged = Anchored(judged, anchor, beta)
         metrics, episodes = trainer.train(judged, beta, discount, num_updates, generator)
         if episodes:
             own = with_absorbing(
@@ -79,12 +80,16 @@ class ControlPolicy:
             own = spoken(self.actor, own, self.scales)
         else:
             own = self.sample(contexts[:1], generator)
-        return metrics | self._objective(own, reward, beta, discount), own
+        return metrics | self._objective(own, reward, anchor, beta, discount), own
 
     @torch.no_grad()
-    def _objective(self, own: Trajectories, reward: Reward, beta: float, gamma: float) -> Metrics:
-        """Minus the discounted return and entropy of what the policy did; and what the task paid for it."""
-        per_step = reward(own).cpu() - beta * own.behaviour_log_prob
+    def _objective(
+        self, own: Trajectories, reward: Reward, anchor: Speaker | None, beta: float, gamma: float
+    ) -> Metrics:
+        """Minus the discounted return of what the policy did and its entropy, or its divergence from the anchor; and
+        what the task paid for it."""
+        anchored = 0.0 if anchor is None else anchor.log_prob(own).cpu()
+        per_step = reward(own).cpu() - beta * (own.behaviour_log_prob - anchored)
         value = (per_step * own.discount(gamma)).sum(1).mean()
         return {"policy_loss": -float(value), "own_return": float(own.data["true_reward"].sum(1).mean())}
 
