@@ -72,7 +72,10 @@ class FastSAC(SAC):
             Stack([linears(one) for one in critics.q_networks], self.half)
             for critics in (self.critic, self.critic_target)
         )
-        options = {"lr": self.lr_schedule(1), **self.policy.optimizer_kwargs, "fused": True}
+        on_gpu = self.device.type == "cuda"
+        if self.ent_coef_optimizer is not None:
+            self.ent_coef_optimizer.param_groups[0]["capturable"] = on_gpu
+        options = {"lr": self.lr_schedule(1), **self.policy.optimizer_kwargs, "fused": True, "capturable": on_gpu}
         log_alpha = self.log_ent_coef if self.log_ent_coef is not None else self.ent_coef_tensor.log()
         return Networks(
             actor=actor,
@@ -98,7 +101,7 @@ class FastSAC(SAC):
         optimisers = [networks.actor_optimiser, networks.critic_optimiser, networks.alpha_optimiser]
         self._update_learning_rate([one for one in optimisers if one is not None])
         if networks.alpha_optimiser is None:
-            networks.log_alpha = self.ent_coef_tensor.log()
+            networks.log_alpha.copy_(self.ent_coef_tensor.log())
         for _ in range(gradient_steps):
             samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
             noise = torch.randn(2 * batch_size, self.action_space.shape[0], device=self.device)

@@ -6,11 +6,13 @@ Shape legend: B rows, N simulators, O observations, A actions.
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import torch
 from gymnasium import Env
 from torch import Generator, Tensor
 
+from control.captured import CapturedUpdate
 from control.practice import Practice
 from control.replay import Replay, StepReward
 from control.sac import FastSAC
@@ -36,6 +38,8 @@ class Trainer:
         self.sac = _sac(env, config, generator, device)
         assert self.sac.networks is not None
         self.networks = self.sac.networks
+        on_gpu = self.sac.device.type == "cuda"
+        self.update = CapturedUpdate(self.networks) if config.graph and on_gpu else partial(update, self.networks)
         self.scales = Scales.of(env, config, device)
         self.practice = Practice(simulators)
         num_observations = env.observation_space.shape[0]
@@ -62,7 +66,7 @@ class Trainer:
         """`num_updates` updates and the steps that go with them; the episodes that ended on the way are handed back."""
         if self.networks.alpha_optimiser is None:
             self.sac.ent_coef_tensor = torch.tensor(alpha, device=self.sac.device)
-            self.networks.log_alpha = self.sac.ent_coef_tensor.log()
+            self.networks.log_alpha.copy_(self.sac.ent_coef_tensor.log())
         self._forget_critics_if_the_reward_moved(reward, generator)
         finished: list[Episode] = []
         metrics: dict[str, Tensor] = {}
@@ -106,7 +110,7 @@ class Trainer:
         moves_actor = self.num_warmup == 0 and self.num_updates % config.actor_every == 0
         self.num_updates += 1
         self.num_warmup = max(0, self.num_warmup - 1)
-        return update(self.networks, batch, noise.to(self.sac.device), actor=moves_actor)
+        return self.update(batch, noise.to(self.sac.device), actor=moves_actor)
 
     def _batch(self, reward: StepReward, gamma: float, generator: Generator) -> Transitions:
         config = self.config
