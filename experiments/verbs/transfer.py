@@ -84,7 +84,7 @@ def transfer(learnt: RobotRun, config: Flags) -> dict[str, Any]:
     refuse_other_shapes(learnt.reward.model.features, domain, learnt.robot)
     config = replace(config, updates=config.updates or pace.round_ * pace.num_rounds)
     root = learnt.path / f"transfer-{_as_file(task.robot)}"
-    cells = _cells(learnt, domain, config, root)
+    cells = cells_of(learnt, domain, config, root)
     outcomes = run_cells(list(cells.values()), root, work, num_workers=config.workers, report=_report)
     rows = [
         {"policy": policy, "seed": seed, "failure": outcome.failure, **(outcome.result or {})}
@@ -106,7 +106,7 @@ def transfer(learnt: RobotRun, config: Flags) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cells(learnt: RobotRun, domain: ControlDomain, config: Flags, root: Path) -> dict[tuple[str, int], Cell]:
+def cells_of(learnt: RobotRun, domain: ControlDomain, config: Flags, root: Path) -> dict[tuple[str, int], Cell]:
     """One lesson per reward and seed. The learnt reward lies beside them under the name of its content, so that a
     lesson in the reward of another checkpoint is another lesson."""
     from control.transfer import lesson
