@@ -20,17 +20,22 @@ class Practice:
 
     def __init__(self, simulators: list[Simulator]) -> None:
         self.simulators = simulators
+        self.demonstrated: np.ndarray | None = None
+        """[S, P]: physical states that somebody was in."""
+        self.share = 0.0
+        """Of the episodes, how many begin in one of those."""
         self.records: list[Record] = []
         self.num_steps = 0
 
     def observations(self, generator: Generator) -> Tensor:
         """[N, O]: what every simulator shows now; new episodes begin where there is none."""
         if not self.records:
-            self.records = [Record.begin(one, seed_from(generator)) for one in self.simulators]
+            self.records = [self._begin(one, generator) for one in self.simulators]
         return torch.from_numpy(np.stack([record.observations[-1] for record in self.records]))
 
     def step(self, actions: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Episode]]:
-        """One step of each: next observations [N, O], rewards, terminated, ended [N]; and the episodes it finished."""
+        """One step of each: next observations [N, O], rewards, terminated, ended [N]; and the episodes it finished
+        that began where the task begins."""
         following, rewards, terminated, ended, finished = [], [], [], [], []
         for lane, (simulator, action) in enumerate(zip(self.simulators, actions, strict=True)):
             record = self.records[lane]
@@ -40,8 +45,8 @@ class Practice:
             terminated.append(float(record.terminated))
             ended.append(float(over))
             if over:
-                finished.append(record.episode())
-                self.records[lane] = Record.begin(simulator, seed_from(generator))
+                finished += [record.episode()] if record.is_whole else []
+                self.records[lane] = self._begin(simulator, generator)
         self.num_steps += len(self.simulators)
         return (
             torch.from_numpy(np.stack(following)),
@@ -50,6 +55,13 @@ class Practice:
             torch.tensor(ended),
             finished,
         )
+
+    def _begin(self, simulator: Simulator, generator: Generator) -> Record:
+        seed = seed_from(generator)
+        if self.demonstrated is None or float(torch.rand((), generator=generator)) >= self.share:
+            return Record.begin(simulator, seed)
+        row = int(torch.randint(len(self.demonstrated), (), generator=generator))
+        return Record.begin_at(simulator, self.demonstrated[row], seed)
 
     def state_dict(self) -> State:
         """Where every simulator stands; one that cannot be put back begins a new episode when resumed."""

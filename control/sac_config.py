@@ -44,6 +44,9 @@ class SACConfig:
     """Transitions remembered."""
     demonstrated_share: float = 0.0
     """Share of each batch drawn from the demonstrations instead of the policy's own steps."""
+    demonstrated_starts: float = 0.0
+    """Share of the practice episodes that begin in a state of a demonstration (MuJoCo's, and where it is known: in the
+    demonstrations that come with a task); what comes of them is no sample of the policy's own behaviour."""
     normalise_observations: bool = False
     """Standardise what the networks see, by the demonstrations or, without them, the random steps at the start;
     exported policies have it folded into their first layer."""
@@ -73,8 +76,9 @@ class SACConfig:
                 raise UserError(f"sac: {name} is {getattr(self, name)}; expected above 0 and at most 1.")
         if not self.discount < 1.0:
             raise UserError(f"sac: discount is {self.discount}; expected below 1 (0.999 looks a thousand steps ahead).")
-        if not 0.0 <= self.demonstrated_share < 1.0:
-            raise UserError(f"sac: demonstrated_share is {self.demonstrated_share}; expected at least 0 and below 1.")
+        for name in ("demonstrated_share", "demonstrated_starts"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise UserError(f"sac: {name} is {getattr(self, name)}; expected at least 0 and below 1.")
         if not 0.0 < self.action_margin < 0.5:
             raise UserError(f"sac: action_margin is {self.action_margin}; expected above 0 and below 0.5.")
         if not -20.0 <= self.log_std_floor < 0.0:

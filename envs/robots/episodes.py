@@ -37,6 +37,8 @@ class Episode:
     """float[T]."""
     terminated: bool
     truncated: bool
+    physics: np.ndarray | None = None
+    """float[T + 1, P]: positions and velocities, from which another episode can begin, where they were written down."""
     log_prob: np.ndarray | None = None
     """float[T]: log-probability of the actions under whoever acted, where that is known."""
 

@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from envs.labeller import label, seen_return
 from envs.robots.config import PeopleConfig
-from envs.robots.episodes import trajectories
+from envs.robots.episodes import Episode, trajectories
 from envs.robots.rollout import roll_out
 from envs.robots.simulators import Simulator
 from envs.robots.snapshots import Experts
@@ -19,18 +19,24 @@ from unified_irl.trajectories import Trajectories
 def demonstrate(
     experts: Experts, simulators: list[Simulator], config: PeopleConfig, draw: Generator, task: str
 ) -> Demonstrations:
-    """Episodes of the demonstrator: of the expert those that come with the task, as long as there are enough."""
+    """The episodes of the demonstrator, with who that was."""
+    episodes = shown_episodes(experts, simulators, config, draw)
+    return Demonstrations(
+        trajectories=trajectories(episodes, torch.zeros(len(episodes), dtype=torch.long)),
+        maker=torch.zeros(len(episodes), dtype=torch.long),
+        makers=(Provenance(maker=f"{task} {config.demonstrator}", source="embedded"),),
+    )
+
+
+def shown_episodes(
+    experts: Experts, simulators: list[Simulator], config: PeopleConfig, draw: Generator
+) -> list[Episode]:
+    """Of the expert those that come with the task, as long as there are enough."""
     count, tier = config.num_demonstrations, config.demonstrator
     if tier == "expert" and count <= len(experts.episodes):
         order = torch.randperm(len(experts.episodes), generator=draw)[:count]
-        episodes = [experts.episodes[k] for k in order.tolist()]
-    else:
-        episodes = roll_out(experts.tiers[tier].act(None), simulators, count, draw)
-    return Demonstrations(
-        trajectories=trajectories(episodes, torch.zeros(count, dtype=torch.long)),
-        maker=torch.zeros(count, dtype=torch.long),
-        makers=(Provenance(maker=f"{task} {tier}", source="embedded"),),
-    )
+        return [experts.episodes[k] for k in order.tolist()]
+    return roll_out(experts.tiers[tier].act(None), simulators, count, draw, with_physics=True)
 
 
 def pool(experts: Experts, simulators: list[Simulator], config: PeopleConfig, draw: Generator) -> Trajectories:

@@ -80,6 +80,7 @@ def save(path: Path, tiers: Mapping[str, Snapshot], episodes: Sequence[Episode],
         "episodes/observations": torch.from_numpy(np.concatenate([one.observations for one in episodes])),
         "episodes/actions": torch.from_numpy(np.concatenate([one.actions for one in episodes])),
         "episodes/rewards": torch.from_numpy(np.concatenate([one.rewards for one in episodes])),
+        **_physics(episodes),
         "episodes/lengths": torch.tensor([len(one) for one in episodes]),
         "episodes/terminated": torch.tensor([one.terminated for one in episodes]),
         "episodes/truncated": torch.tensor([one.truncated for one in episodes]),
@@ -90,6 +91,11 @@ def save(path: Path, tiers: Mapping[str, Snapshot], episodes: Sequence[Episode],
         path,
         {"facts": json.dumps(facts)},
     )
+
+
+def _physics(episodes: Sequence[Episode]) -> dict[str, Tensor]:
+    known = [one.physics for one in episodes if one.physics is not None]
+    return {"episodes/physics": torch.from_numpy(np.concatenate(known))} if len(known) == len(episodes) else {}
 
 
 def load(path: Path, task: str) -> Experts:
@@ -120,12 +126,19 @@ def _snapshot(tensors: Mapping[str, Tensor], tier: str) -> Snapshot:
 
 def _episodes(tensors: Mapping[str, Tensor]) -> list[Episode]:
     lengths = tensors["episodes/lengths"].tolist()
-    observations = tensors["episodes/observations"].split([length + 1 for length in lengths])
+    rows = [length + 1 for length in lengths]
+    observations = tensors["episodes/observations"].split(rows)
+    physics = tensors["episodes/physics"].split(rows) if "episodes/physics" in tensors else [None] * len(rows)
     actions, rewards = (tensors[f"episodes/{name}"].split(lengths) for name in ("actions", "rewards"))
     ends = (tensors[f"episodes/{name}"].tolist() for name in ("terminated", "truncated"))
     return [
         Episode(
-            observations=seen.numpy(), actions=did.numpy(), rewards=paid.numpy(), terminated=terminated, truncated=cut
+            observations=seen.numpy(),
+            actions=did.numpy(),
+            rewards=paid.numpy(),
+            terminated=terminated,
+            truncated=cut,
+            physics=None if where is None else where.numpy(),
         )
-        for seen, did, paid, terminated, cut in zip(observations, actions, rewards, *ends, strict=True)
+        for seen, did, paid, where, terminated, cut in zip(observations, actions, rewards, physics, *ends, strict=True)
     ]
