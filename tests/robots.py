@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.envs.classic_control import PendulumEnv
 from torch import Generator, Tensor
 
 from control.config import ControlConfig
@@ -30,6 +31,10 @@ from unified_irl.methods import METHODS, Method
 TINY: dict[str, Any] = {
     "hidden": (16, 16), "batch_size": 32, "learning_starts": 50, "critic_warmup": 0, "buffer_size": 1000,
 }  # fmt: skip
+
+SHORT = "gym:ShortPendulum-v0"
+"""A pendulum whose episodes are over after 40 steps."""
+gymnasium.register(id="ShortPendulum-v0", entry_point=PendulumEnv, max_episode_steps=40)
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -79,16 +84,18 @@ def noise_episodes(name: str, count: int, seed: int = 0) -> list[Episode]:
 
 
 def write_experts(name: str, folder: Path) -> None:
-    """What comes with a task, made by perceptrons of random weights."""
+    """What comes with a task, made by perceptrons of random weights; the better a tier, the further its actions lean
+    to their upper bound, so that whoever learns has something to tell them by."""
     simulator, draw = Simulator(name), seeded(1)
     low, high = torch.from_numpy(simulator.low), torch.from_numpy(simulator.high)
 
-    def snapshot() -> Snapshot:
+    def snapshot(lean: float) -> Snapshot:
         sizes = [(8, simulator.observation_size), (2 * simulator.action_size, 8)]
         weights = [0.3 * torch.randn(size, generator=draw) for size in sizes]
-        return Snapshot(weights, [torch.zeros(size[0]) for size in sizes], low, high)
+        biases = [torch.zeros(8), torch.tensor([lean, -1.0]).repeat_interleave(simulator.action_size)]
+        return Snapshot(weights, biases, low, high)
 
-    tiers = {tier: snapshot() for tier in ("simple", "medium", "expert")}
+    tiers = {tier: snapshot(lean) for tier, lean in (("simple", -1.0), ("medium", 0.0), ("expert", 1.0))}
     shown = roll_out(tiers["expert"].act(draw), [simulator], 8, draw)
     facts = {"tiers": {tier: {"return": 1000.0} for tier in tiers}}
     snapshots.save(folder / f"{name}.safetensors", tiers, shown, facts)
