@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, Literal
 
 from experiments import command
 from experiments.tasks import task
 from experiments.train import TaskConfig
+from unified_irl.errors import UserError
+
+if TYPE_CHECKING:
+    from unified_irl.feedback import Demonstrations
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +23,26 @@ class Flags(Generic[TaskConfig]):
     """The world, its demonstrators and its labeller."""
     seed: int = field(default=0)
     """Seed of the data."""
+    format: Literal["safetensors", "npz", "hdf5", "imitation", "minari"] = "safetensors"
+    """How demonstrations of a robot are written: for this project, in D4RL's layout, or as `imitation` and Minari keep
+    them."""
+
+
+def _written(shown: Demonstrations, directory: Path, format: str, *, is_robot: bool) -> Path | str:
+    """Demonstrations of a robot in a format of others, under the name that their readers expect."""
+    if not is_robot:
+        raise UserError(f"--format {format} is for robots; the demonstrations of this world are safetensors files.")
+    from control.files.demonstrations import write_demonstrations
+
+    endings = {"npz": ".npz", "hdf5": ".hdf5", "imitation": ""}
+    if format == "minari":
+        name = f"unified-irl/{directory.name}-v0"
+        write_demonstrations(name, shown, format)
+        return f"minari:{name}"
+    path = directory / f"demonstrations{endings[format]}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_demonstrations(path, shown, format)
+    return path
 
 
 def main(arguments: list[str]) -> None:
@@ -33,6 +57,10 @@ def main(arguments: list[str]) -> None:
     from unified_irl.feedback_files import save_demonstrations, save_preferences
 
     domain = chosen.build(config.task, config.seed)
+    if config.format != "safetensors" and domain.demonstrations is not None:
+        path = _written(domain.demonstrations, Path(directory), config.format, is_robot=hasattr(config.task, "robot"))
+        print(f"{len(domain.demonstrations)} demonstrations written to {path}")
+        return
     for name, feedback, save in (
         ("demonstrations", domain.demonstrations, save_demonstrations),
         ("preferences", domain.preferences, save_preferences),
