@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Generator
 
@@ -14,6 +15,7 @@ from control.files.demonstrations import read_demonstrations
 from control.files.preferences import read_preferences
 from control.ground_truth import GroundTruth
 from control.policy import ControlPolicy
+from control.queries import QueryConfig, pick
 from control.reward import MLPReward
 from control.trainer import Trainer
 from envs.robots import people, snapshots
@@ -25,7 +27,7 @@ from unified_irl.contracts import Metrics, Parts, Reward, RewardFunction, Sample
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.feedback import Demonstrations, Preferences, Provenance
-from unified_irl.methods import Method
+from unified_irl.methods import Method, Phase
 from unified_irl.trajectories import Contexts, Trajectories
 
 
@@ -117,17 +119,21 @@ class ControlDomain:
         config, draw = self.config, stream(self.seed, "build")
         practising = self.simulators(config.sac.num_simulators)
         trainer = Trainer(practising[0].env, practising, config.sac, draw, self.device)
-        self._show(trainer)
+        if method.uses_demonstrations and self.demonstrations is not None:
+            self._show(trainer, self.demonstrations.trajectories)
         policy = ControlPolicy(trainer, self.helpers, method.policy_descent, self.absorbing_horizon)
         reward = self._reward(method, practising[0], draw) if method.reward == "explicit" else None
         return Parts(policy, reward, policy.frozen())
 
-    def _show(self, trainer: Trainer) -> None:
-        """What the trainer may know of the demonstrations: their steps in its batches, their spread for its inputs."""
-        sac, shown = self.config.sac, self.demonstrations
-        if shown is None or not (sac.demonstrated_share or sac.normalise_observations):
+    def _show(self, trainer: Trainer, behaviours: Trajectories) -> None:
+        """What the trainer may know of the demonstrations: their steps in its batches, their spread for its inputs,
+        their states to begin in."""
+        sac = self.config.sac
+        if sac.demonstrated_starts:
+            trainer.practice.demonstrated = self._demonstrated_states()
+            trainer.practice.share = sac.demonstrated_starts
+        if not (sac.demonstrated_share or sac.normalise_observations):
             return
-        behaviours = shown.trajectories
         steps = {name: value[behaviours.mask] for name, value in behaviours.data.items()}
         lengths = behaviours.mask.sum(1)
         last = torch.zeros_like(behaviours.mask)
@@ -135,6 +141,24 @@ class ControlDomain:
         if sac.demonstrated_share:
             trainer.show(steps["observation"], steps["action"], steps["next_observation"], last[behaviours.mask])
         trainer.normalise_by(steps["observation"])
+
+    def _demonstrated_states(self) -> np.ndarray:
+        """[S, P]: the physical states of the demonstrations."""
+        config = self.config.people
+        if config.demonstrations_file or not self.helpers[0].can_reset_to:
+            raise UserError(
+                "sac.demonstrated_starts needs the physical states of demonstrations, which only those that come with a "
+                "MuJoCo task hold; set it to 0."
+            )
+        draw = stream(self.data_seed, "demonstrations")
+        known = [one.physics for one in people.shown_episodes(self.experts, self.helpers, config, draw)]
+        states = [one[:-1] for one in known if one is not None]
+        if not states:
+            raise UserError(
+                f"The demonstrations stored for {self.config.robot} hold no physical states; store them anew with "
+                f"unified-irl experts {self.config.robot} --only-harvest, or set sac.demonstrated_starts to 0."
+            )
+        return np.concatenate(states)
 
     def _reward(self, method: Method, simulator: Simulator, draw: Generator) -> Reward:
         if self.config.learn_from == "ground truth":
@@ -155,6 +179,20 @@ class ControlDomain:
         if seen:
             reward.fit_inputs(*seen)
         return reward
+
+    def ask(
+        self, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, generator: Generator
+    ) -> Preferences | None:
+        """The teacher compares segments of the policy's own episodes, by what the task paid for them."""
+        config = self.config.people
+        wanted = QueryConfig(scheme=phase.query, segment_length=config.segment_length, num_queries=count)
+        pairs = pick(own, reward, wanted, gamma=gamma, sharpness=phase.preference_sharpness, generator=generator)
+        if pairs is None:
+            return None
+        maker = Provenance(
+            maker="the policy while learning", labeller=config.who_compares.describe(), source="online queries"
+        )
+        return people.judged(*pairs, config, generator, (maker,))
 
     @torch.no_grad()
     def evaluate(self, policy: Sampler, reward: RewardFunction | None) -> Metrics:

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, get_args, runtime_checkable
 
-from envs.labeller import LabellerConfig, label, seen_return
 from unified_irl.errors import UserError
+from unified_irl.rows import Query
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from unified_irl.contracts import RewardFunction
-    from unified_irl.feedback import Preferences
     from unified_irl.trajectories import Trajectories
 
-Scheme = Literal["uniform", "disagreement", "entropy"]
 CUT_AT_ONCE = 64
 """Cutting a segment copies its whole behaviour for a moment."""
 
@@ -28,7 +26,7 @@ CUT_AT_ONCE = 64
 class QueryConfig:
     """Which segments are compared."""
 
-    scheme: Scheme = "disagreement"
+    scheme: Query = "disagreement"
     """Pairs at random, those on which the members of the reward disagree most, or those closest to a coin flip."""
     segment_length: int = 50
     """Steps of a segment; an episode that is shorter is used whole."""
@@ -38,8 +36,8 @@ class QueryConfig:
     """The informed schemes choose among this many times as many random pairs."""
 
     def __post_init__(self) -> None:
-        if self.scheme not in get_args(Scheme):
-            known = ", ".join(get_args(Scheme))
+        if self.scheme not in get_args(Query):
+            known = ", ".join(get_args(Query))
             raise UserError(f"queries: scheme is '{self.scheme}'; expected one of {known}.")
         for name in ("segment_length", "num_queries", "candidates"):
             if getattr(self, name) < 1:
@@ -63,8 +61,9 @@ def pick(
     gamma: float,
     sharpness: float,
     generator: Generator,
-) -> tuple[Trajectories, Trajectories]:
-    """Pairs of different segments of the pool, as many as asked for; all of the same weight.
+) -> tuple[Trajectories, Trajectories] | None:
+    """Pairs of different segments of the pool, as many as asked for and all of the same weight; None where the pool
+    holds a single segment. The informed schemes ask about no pair twice, which may leave fewer.
 
     `sharpness` is the κ of P(first better) = σ(κ ΔR). Every place where a segment fits is as likely as any other, so
     long episodes give more segments than short ones. Segments end where their episode ends: absorbing steps are not
@@ -75,10 +74,7 @@ def pick(
     seen = _without_absorbing(pool)
     row_S, start_S = _places(seen, config.segment_length)
     if len(row_S) < 2:
-        raise UserError(
-            f"queries: the behaviours hold a single segment of {config.segment_length} steps; comparing takes two, so "
-            "give more behaviours or a smaller segment_length."
-        )
+        return None
     informed = config.scheme != "uniform"
     count = config.num_queries * (config.candidates if informed else 1)
     first_C = torch.randint(len(row_S), (count,), generator=generator)
@@ -91,33 +87,9 @@ def pick(
     if informed:
         score_C = _scores(pairs_2C, cut, reward, config.scheme, gamma, sharpness)
         score_C[_repeated(pairs_2C, len(row_S))] = -torch.inf
-        pairs_2C = pairs_2C[:, score_C.topk(config.num_queries).indices]
+        best = score_C.topk(config.num_queries)
+        pairs_2C = pairs_2C[:, best.indices[best.values > -torch.inf]]
     return cut(pairs_2C[0]), cut(pairs_2C[1])
-
-
-def ask(
-    first: Trajectories,
-    second: Trajectories,
-    config: LabellerConfig,
-    generator: Generator,
-    maker: str = "the policy while learning",
-) -> Preferences:
-    """The labeller's answers by true reward; queries that it skips are dropped, so there may be fewer than pairs."""
-    import torch
-
-    from unified_irl.feedback import Preferences, Provenance
-
-    felt = [seen_return(side.data["true_reward"], side.rewarded, config.myopia) for side in (first, second)]
-    label_Q, answered_Q = label(felt[0], felt[1], config, generator)
-    return Preferences(
-        first=first,
-        second=second,
-        label=label_Q,
-        margin=torch.zeros_like(label_Q),
-        maker=torch.zeros(len(label_Q), dtype=torch.long),
-        makers=(Provenance(maker=maker, labeller=config.describe(), source="online queries"),),
-        level="segment",
-    )[answered_Q]
 
 
 def _without_absorbing(pool: Trajectories) -> Trajectories:
@@ -153,7 +125,7 @@ def _scores(
     pairs_2C: Tensor,
     cut: Callable[[Tensor], Trajectories],
     reward: RewardFunction,
-    scheme: Scheme,
+    scheme: Query,
     gamma: float,
     sharpness: float,
 ) -> Tensor:

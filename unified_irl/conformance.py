@@ -10,11 +10,24 @@ from dataclasses import replace
 import torch
 
 from unified_irl.batch import Normaliser
-from unified_irl.conformance_bench import JOINT, Bench, JunkOutside, close, must, reloaded, same, samplers, watched
+from unified_irl.conformance_bench import (
+    JOINT,
+    NUM_QUERIES,
+    Bench,
+    JunkOutside,
+    close,
+    must,
+    reloaded,
+    same,
+    samplers,
+    shows,
+    watched,
+)
 from unified_irl.contracts import Domain
 from unified_irl.implicit import ImplicitReward
 from unified_irl.methods import METHODS, Method
 from unified_irl.objectives import returns
+from unified_irl.rows import Query
 
 
 def check_domain(
@@ -22,11 +35,15 @@ def check_domain(
     method_rows: Iterable[Method] = (METHODS["aihf"], METHODS["self-play-aihf"]),
     seed: int = 0,
     contexts_are_chosen: bool = True,
+    somebody_answers: bool = False,
 ) -> list[str]:
-    """The names of the checks passed; a broken promise is an AssertionError: name, method, sentence."""
+    """The names of the checks passed; a broken promise is an AssertionError: name, method, sentence.
+
+    `somebody_answers` adds the checks of a domain that can be asked while it is learnt in.
+    """
     passed = []
     for row in method_rows:
-        for check in CHECKS:
+        for check in (*CHECKS, *(ANSWERS if somebody_answers else ())):
             name = f"{check.__name__} ({row.name})"
             try:
                 check(Bench(domain, row, seed, contexts_are_chosen))
@@ -191,6 +208,51 @@ def implicit_reward_moves_the_policy_alone(bench: Bench) -> None:
     must(same(still, bench.seen(reference)), "a loss of the implicit reward must not move its reference.")
 
 
+def answers_are_about_what_was_done(bench: Bench) -> None:
+    parts, held = bench.trained(), bench.domain.preferences
+    own = bench.done_twice(parts)
+    for query in queries_of(bench):
+        answers = bench.ask(parts, own, query, "ask")
+        must(answers is not None and len(answers) > 0, f"asked about different behaviours ({query}), somebody answers.")
+        assert answers is not None
+        answers.validated(f"answers ({query})")
+        must(
+            len(answers) <= NUM_QUERIES, f"at most {NUM_QUERIES} answers were asked for ({query}); {len(answers)} came."
+        )
+        for side in (answers.first, answers.second):
+            must(all(shows(side, own)), f"answers ({query}) must be about the given behaviours, or pieces of them.")
+        must(held is None or held.level == answers.level, f"answers ({query}) must be at the level of the comparisons.")
+
+
+def answers_depend_on_the_generator(bench: Bench) -> None:
+    parts = bench.trained()
+    own = bench.done_twice(parts)
+    for query in queries_of(bench):
+        drawn = []
+        for name, elsewhere in (("one", 1), ("one", 2), ("two", 1)):
+            with torch.random.fork_rng():
+                torch.manual_seed(elsewhere)
+                drawn.append(bench.said(parts, own, query, name))
+        must(same(drawn[0], drawn[1]), f"generators of one seed must give the same answers ({query}).")
+        must(query != "uniform" or not same(drawn[0], drawn[2]), "generators of different seeds must ask differently.")
+
+
+def asking_changes_nothing(bench: Bench) -> None:
+    parts = bench.trained()
+    own = bench.done_twice(parts)
+    states = [own.state_dict(), *(one.state_dict() for one in bench.held(parts))]
+    before = copy.deepcopy(states)
+    for query in queries_of(bench):
+        bench.ask(parts, own, query, "ask")
+    after = [own.state_dict(), *(one.state_dict() for one in bench.held(parts))]
+    must(same(before, after), "asking must leave the behaviours, the policy and the reward as they are.")
+
+
+def queries_of(bench: Bench) -> tuple[Query, ...]:
+    """What the method can ask by, in any domain."""
+    return ("uniform", "entropy") if bench.method.reward == "explicit" else ("uniform",)
+
+
 CHECKS = (
     contexts_are_numbered, data_are_valid, builds_start_afresh, samples_answer_their_contexts,
     samples_depend_on_the_generator, log_probs_fit_the_samples, frozen_stays, descent_goes_down, micro_batches_add_up,
@@ -198,3 +260,4 @@ CHECKS = (
     only_rewarded_steps_count, padding_changes_nothing, evaluation_is_only_looking,
     implicit_reward_moves_the_policy_alone,
 )  # fmt: skip
+ANSWERS = (answers_are_about_what_was_done, answers_depend_on_the_generator, asking_changes_nothing)

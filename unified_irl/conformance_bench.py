@@ -26,12 +26,14 @@ from unified_irl.contracts import (
     Sampler,
     State,
 )
+from unified_irl.feedback import Preferences
 from unified_irl.implicit import ImplicitReward
 from unified_irl.joint import joint_loss
-from unified_irl.rows import CLONE, Method, Phase
+from unified_irl.rows import CLONE, Method, Phase, Query
 from unified_irl.trajectories import Contexts, Trajectories
 
 NUM_ROWS = 8
+NUM_QUERIES = 5
 JUNK = 1e3
 JOINT = Phase(name="joint", demonstration="pairwise", preference="bradley-terry")
 GENTLE: dict[str, Any] = {
@@ -141,6 +143,19 @@ class Bench:
         batch = batch or self.batch
         return one.learner.measure(one.loss, batch, batch.normaliser())["loss"]
 
+    def done_twice(self, parts: Parts) -> Trajectories:
+        """Behaviours of the policy, two in each context, so that any level of comparison finds pairs."""
+        return parts.policy.sample(self.domain.contexts[self.asked.ids.repeat(2)], self.draw("done"))
+
+    def ask(self, parts: Parts, own: Trajectories, query: Query, draw: str) -> Preferences | None:
+        phase = replace(JOINT, queries=NUM_QUERIES, query=query)
+        return self.domain.ask(own, self.reward(parts), NUM_QUERIES, phase, self.method.gamma, self.draw(draw))
+
+    def said(self, parts: Parts, own: Trajectories, query: Query, draw: str) -> list[Any]:
+        """The same answers, to compare."""
+        answers = self.ask(parts, own, query, draw)
+        return [] if answers is None else [answers.first.state_dict(), answers.second.state_dict(), answers.label]
+
     def improve(self, parts: Parts, reward: Reward, num_updates: int = 2) -> tuple[Metrics, Trajectories]:
         beta, gamma, draw = self.method.beta, self.method.gamma, self.draw("improve")
         return parts.policy.improve(reward, parts.reference, beta, gamma, self.contexts, num_updates, draw)
@@ -217,6 +232,21 @@ def reloaded(states: list[State]) -> list[State]:
     with tempfile.TemporaryDirectory() as folder:
         back: list[State] = checkpoint.load(checkpoint.save(Path(folder), states, 1))
     return back
+
+
+def shows(side: Trajectories, own: Trajectories) -> list[bool]:
+    """Of each behaviour on this side of comparisons, whether it is one of the own ones, or a piece of one."""
+    found = []
+    for number in range(len(side)):
+        one = side[number : number + 1]
+        there = own[own.context_id == one.context_id]
+        there = there.segment(one.start_step.expand(len(there)), one.num_steps)
+        alike = (there.mask | ~one.mask).all(1)
+        for name, value in one.data.items():
+            differs = (there.data[name] != value).flatten(2).any(2) if value.dim() > 2 else there.data[name] != value
+            alike &= ~(differs & one.mask).any(1)
+        found.append(bool(alike.any()))
+    return found
 
 
 def must(kept: bool, sentence: str) -> None:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from unified_irl.batch import Batch, Normaliser
 from unified_irl.feedback import Demonstrations, Preferences
-from unified_irl.rows import Method
+from unified_irl.rows import Method, Phase
 from unified_irl.trajectories import Contexts, Trajectories
 
 Metrics = dict[str, float]
@@ -130,6 +130,19 @@ class Domain(Protocol):
     def preferences(self) -> Preferences | None: ...
 
     def build(self, method: Method) -> Parts: ...
+
+    def ask(
+        self, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, generator: Generator
+    ) -> Preferences | None:
+        """What people say of pairs of these behaviours, or of pieces of them; they see what was done and no more.
+
+        At most `count` answers, fewer where people skip or little can be compared, None where there is none; at the
+        level of the comparisons that the domain holds. `phase.query` says which pairs; the reward and its return
+        difference, as the preference term sees it (γ, `phase.preference_sharpness`), guide the informed ones. What
+        cannot be asked, such as the disagreement of a reward without members, is a UserError. The generator is the
+        only source of chance, and asking changes nothing. The core asks only where a row says so.
+        """
+        ...
 
     def evaluate(self, policy: Sampler, reward: RewardFunction | None) -> Metrics:
         """How good both are under the ground truth; `score` is the one number to rank by (0 start, 1 expert)."""

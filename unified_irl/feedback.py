@@ -107,15 +107,18 @@ class Preferences:
 
     @staticmethod
     def cat(parts: Sequence[Preferences]) -> Preferences:
-        """One set of all comparisons; the parts share their makers and level."""
-        assert all(part.makers == parts[0].makers and part.level == parts[0].level for part in parts)
+        """One set of all comparisons, and of all who made them; the parts share their level."""
+        assert all(part.level == parts[0].level for part in parts)
+        makers = tuple(dict.fromkeys(one for part in parts for one in part.makers))
+        places = [part.maker.new_tensor([makers.index(one) for one in part.makers]) for part in parts]
         return replace(
             parts[0],
             first=Trajectories.cat([part.first for part in parts]),
             second=Trajectories.cat([part.second for part in parts]),
             label=torch.cat([part.label for part in parts]),
             margin=torch.cat([part.margin for part in parts]),
-            maker=torch.cat([part.maker for part in parts]),
+            maker=torch.cat([place[part.maker] for place, part in zip(places, parts, strict=True)]),
+            makers=makers,
         )
 
     def validated(self, what: str = "preferences") -> Preferences:

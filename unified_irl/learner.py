@@ -9,7 +9,7 @@ from unified_irl import feed
 from unified_irl.batch import Batch
 from unified_irl.contracts import Domain, LossFunction, Metrics, Policy, Reward, RewardFunction, Sampler, State
 from unified_irl.errors import UserError
-from unified_irl.feedback import Demonstrations, Preferences
+from unified_irl.feedback import Demonstrations, Preferences, Provenance
 from unified_irl.implicit import ImplicitReward
 from unified_irl.joint import joint_loss
 from unified_irl.plateau import Plateau
@@ -28,6 +28,7 @@ class Learner:
         self.given = parts.reference
         self.references: dict[Reference, Sampler] = {"start": self.given, "previous": self.given}
         self.own: deque[Trajectories] = deque()
+        self.asked: Preferences | None = None
         self.plateau = Plateau()
         self.stage = self.round_of_stage = self.num_rounds = 0
 
@@ -62,6 +63,9 @@ class Learner:
             self.references["previous"] = self.policy.frozen()
         shown = self._shown(phase)
         metrics, own = self._act(phase, shown)
+        if own is not None and (phase.needs_own_samples or phase.queries):
+            own = self._remembered(own, phase)
+            metrics |= self._ask(phase, own)
         metrics |= self._learn(phase, shown, own)
         self._advance(phase, metrics)
         return metrics
@@ -73,7 +77,7 @@ class Learner:
 
     def _act(self, phase: Phase, shown: Trajectories | None) -> tuple[Metrics, Trajectories | None]:
         """The policy climbs the explicit reward, or just acts; either way what it did is at hand."""
-        if not phase.policy_updates and not phase.needs_own_samples:
+        if not phase.policy_updates and not phase.needs_own_samples and not phase.queries:
             return {}, None
         contexts = feed.contexts(self.domain.contexts, shown, phase, self.seed, self.stage, self.round_of_stage)
         draw = feed.stream(self.seed, "own", self.stage, self.round_of_stage)
@@ -90,16 +94,29 @@ class Learner:
             draw,
         )
 
+    def _ask(self, phase: Phase, own: Trajectories) -> Metrics:
+        """Let people compare what the policy did; their answers join the comparisons to learn from."""
+        if not phase.queries:
+            return {}
+        num_asked = 0 if self.asked is None else len(self.asked)
+        count = min(phase.queries, phase.query_until - num_asked) if phase.query_until else phase.queries
+        reward = self.reward_against(phase.preference_reference)
+        assert reward is not None
+        if count > 0:
+            draw = feed.stream(self.seed, "queries", self.stage, self.round_of_stage)
+            self.asked = _joined(self.asked, self.domain.ask(own, reward, count, phase, self.method.gamma, draw))
+        return {"num_asked": 0.0 if self.asked is None else float(len(self.asked))}
+
     def _learn(self, phase: Phase, shown: Trajectories | None, own: Trajectories | None) -> Metrics:
         """Descend the joint loss on this round's demonstrations, own samples and comparisons."""
-        if not phase.learns_demonstrations and not phase.learns_preferences:
+        compared = _joined(self.asked, self.preferences) if phase.learns_preferences else None
+        if shown is None and compared is None:
             return {}
         clock = (self.seed, self.stage, self.round_of_stage)
         if shown is not None and own is not None and phase.needs_own_samples:
-            shown, own = feed.aligned(shown, self._remembered(own, phase), *clock)
+            shown, own = feed.aligned(shown, own, *clock)
         else:
             own = None
-        compared = self.preferences if phase.learns_preferences else None
         loss = self._loss(phase)
         learning = self._learning(phase)
         steps = [
@@ -174,6 +191,7 @@ class Learner:
                 for name, reference in self.references.items()
             },
             "own": [own.state_dict() for own in self.own],
+            "asked": None if self.asked is None else _state_of(self.asked),
             "plateau": self.plateau.state_dict(),
             "counters": {"stage": self.stage, "round_of_stage": self.round_of_stage, "num_rounds": self.num_rounds},
         }
@@ -188,6 +206,7 @@ class Learner:
             if saved is not None:
                 self.references[name].load_state_dict(saved)
         self.own = deque(Trajectories(**own) for own in state["own"])
+        self.asked = None if state.get("asked") is None else _preferences(state["asked"])
         self.plateau.load_state_dict(state["plateau"])
         self.stage, self.round_of_stage = state["counters"]["stage"], state["counters"]["round_of_stage"]
         self.num_rounds = state["counters"]["num_rounds"]
@@ -199,11 +218,11 @@ def _data(
     """What the method learns from, and the comparisons it sets aside. Data it gives no weight to are never touched."""
     demonstrations = domain.demonstrations if method.uses_demonstrations else None
     preferences = domain.preferences if method.uses_preferences else None
-    for kind, uses, data in (
+    for kind, needs, data in (
         ("demonstrations", method.uses_demonstrations, demonstrations),
-        ("preferences", method.uses_preferences, preferences),
+        ("preferences", method.uses_preferences and not method.asks_first, preferences),
     ):
-        if uses and (data is None or len(data) == 0):
+        if needs and (data is None or len(data) == 0):
             raise UserError(
                 f"Method '{method.name}' learns from {kind}, but the task holds none; "
                 "give it some, or choose a method that does without (see the table of methods)."
@@ -211,3 +230,26 @@ def _data(
     if preferences is None or not any(phase.until == "held-out preferences" for phase in method.stages):
         return demonstrations, preferences, None
     return demonstrations, *feed.held_out(preferences, method.held_out, seed)
+
+
+def _joined(asked: Preferences | None, more: Preferences | None) -> Preferences | None:
+    """All comparisons there are. Those asked for go first: the steps of a file may hold more than the policy's own."""
+    parts = [part for part in (asked, more) if part is not None and len(part)]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    if parts[0].level != parts[1].level:
+        raise UserError(
+            f"The task holds comparisons of level '{parts[1].level}' and asks for those of level '{parts[0].level}'; "
+            "they cannot be learnt from together. Let it ask at the level of its comparisons, or let queries be 0."
+        )
+    return Preferences.cat(parts)
+
+
+def _state_of(asked: Preferences) -> State:
+    sides = {"first": asked.first.state_dict(), "second": asked.second.state_dict()}
+    return {**vars(asked), **sides, "makers": [dict(vars(one)) for one in asked.makers]}
+
+
+def _preferences(state: State) -> Preferences:
+    sides = {name: Trajectories(**state[name]) for name in ("first", "second")}
+    return Preferences(**{**state, **sides, "makers": tuple(Provenance(**one) for one in state["makers"])})

@@ -15,6 +15,7 @@ from unified_irl.errors import UserError
 DemonstrationLink = Literal["none", "likelihood", "linear", "pairwise"]
 PreferenceLink = Literal["none", "bradley-terry"]
 Reference = Literal["start", "previous"]
+Query = Literal["uniform", "disagreement", "entropy"]
 WATCHED = {"held-out preferences": "held_out_preference_loss", "policy": "policy_loss"}
 """The metric behind each way to end a phase early."""
 
@@ -46,6 +47,13 @@ class Phase:
     """What an implicit reward is measured from in the preference term."""
     preference_sharpness: float = 1.0
     """κ in σ(κ ΔR): how sharply labellers are taken to choose between two returns, in units of the reward."""
+    queries: int = 0
+    """Comparisons asked for in each round, about what the policy did; they join those it learns from."""
+    query: Query = "uniform"
+    """Which pairs are asked about: any; those on which the members of the reward disagree most; those that the reward
+    can tell apart least."""
+    query_until: int = 0
+    """Ask until there are this many answers in the whole run, those to begin with not counted; 0 never stops."""
     refresh_every: int = 1
     """Rounds after which 'previous' becomes the current policy again."""
     prompts: float = 1.0
@@ -81,13 +89,24 @@ class Phase:
                 f"phase '{self.name}': preference_sharpness is {self.preference_sharpness}; expected above 0."
             )
         for name in ("demonstration_weight", "preference_weight", "preference_sharpness", "reward_steps",
-                     "policy_updates", "batch_size", "segment", "practice", "tolerance"):  # fmt: skip
+                     "policy_updates", "batch_size", "segment", "practice", "tolerance", "queries",
+                     "query_until"):  # fmt: skip
             _at_least(f"phase '{self.name}': {name}", getattr(self, name), 0)
         if not 0.0 < self.prompts <= 1.0:
             raise UserError(f"phase '{self.name}': prompts is {self.prompts}; expected a share above 0 and at most 1.")
         if self.policy_updates and not self.needs_own_samples and self.practice == 0:
             raise UserError(
                 f"phase '{self.name}' improves the policy, but nothing says where: without own samples for "
+                "demonstrations it needs practice, a number of contexts above 0."
+            )
+        if self.queries and not self.learns_preferences:
+            raise UserError(
+                f"phase '{self.name}' asks for comparisons, but learns from none; let preference be bradley-terry, "
+                "with preference_weight and reward_steps above 0, or let queries be 0."
+            )
+        if self.queries and not self.needs_own_samples and self.practice == 0:
+            raise UserError(
+                f"phase '{self.name}' asks about what the policy does, but nothing says where: without own samples for "
                 "demonstrations it needs practice, a number of contexts above 0."
             )
         if not self.learns_demonstrations and not self.learns_preferences and self.policy_updates == 0:
@@ -197,6 +216,11 @@ class Method:
                 )
             if phase.references and self.reward == "none":
                 raise UserError(f"phase '{phase.name}' needs a reward, but method '{self.name}' has none.")
+            if phase.queries and phase.query != "uniform" and self.reward != "explicit":
+                raise UserError(
+                    f"phase '{phase.name}' asks by {phase.query}, which takes an explicit reward, but method "
+                    f"'{self.name}' has none; let query be uniform."
+                )
             if phase.clones and phase.learns_preferences and self.reward == "explicit":
                 raise UserError(
                     f"phase '{phase.name}' would train policy and reward in one step; split it into two phases."
@@ -214,6 +238,12 @@ class Method:
     @property
     def uses_preferences(self) -> bool:
         return any(phase.learns_preferences for phase in self.stages)
+
+    @property
+    def asks_first(self) -> bool:
+        """It asks for comparisons before it needs any, so it can begin with none."""
+        learning = [phase for phase in self.stages if phase.learns_preferences]
+        return bool(learning and learning[0].queries) and all(one.until != "held-out preferences" for one in learning)
 
     def with_phases(self, **changes: object) -> Method:
         """The row with the same changes in every one of its phases (not in the warm start)."""

@@ -6,10 +6,10 @@ from functools import cached_property
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from envs.walks.config import WalksConfig
-from envs.walks.feedback import checked, compare, demonstrate
+from envs.walks.feedback import ask, checked, compare, demonstrate
 from envs.walks.policy import TabularPolicy, TabularReward, Walker
 from envs.walks.scores import Corrected, Free, Shared, build_scores
 from envs.walks.solve import divergence, visitation, weighted_correlation
@@ -18,9 +18,9 @@ from unified_irl.contracts import Metrics, Parts, RewardFunction, Sampler
 from unified_irl.feed import stream
 from unified_irl.feedback import Demonstrations, Preferences
 from unified_irl.feedback_files import load_demonstrations, load_preferences
-from unified_irl.methods import Method
+from unified_irl.methods import Method, Phase
 from unified_irl.objectives import returns
-from unified_irl.trajectories import Contexts
+from unified_irl.trajectories import Contexts, Trajectories
 
 NUM_EXAMINED = 512
 """Fresh comparisons on which a learnt reward's accuracy is measured."""
@@ -82,6 +82,11 @@ class WalksDomain:
             numbers = build_scores(config.reward, *shape, stream(self.seed, "reward"))
             reward = TabularReward(config.horizon, numbers, method.reward_descent)
         return Parts(policy, reward, Walker(graph, self.world.uniform_HGNA.contiguous()))
+
+    def ask(
+        self, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, generator: Generator
+    ) -> Preferences | None:
+        return ask(self.world, own, reward, count, phase, gamma, generator)
 
     @torch.no_grad()
     def evaluate(self, policy: Sampler, reward: RewardFunction | None) -> Metrics:

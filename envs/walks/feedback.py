@@ -11,8 +11,11 @@ from torch import Generator, Tensor
 from envs.labeller import label, seen_return
 from envs.walks.policy import Walker
 from envs.walks.world import World
+from unified_irl.contracts import RewardFunction
 from unified_irl.errors import UserError
 from unified_irl.feedback import Demonstrations, Preferences, Provenance
+from unified_irl.objectives import returns
+from unified_irl.rows import Phase
 from unified_irl.trajectories import Contexts, Trajectories
 
 Feedback = TypeVar("Feedback", Demonstrations, Preferences)
@@ -78,6 +81,53 @@ def _query(world: World, walkers: list[Walker], count: int, draw: Generator) -> 
         maker=torch.zeros(count, dtype=torch.long),
         makers=(maker,),
         level=config.preference_level,
+    )[kept]
+
+
+@torch.no_grad()
+def ask(
+    world: World, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, draw: Generator
+) -> Preferences | None:
+    """The labeller's answers about pairs of these walks, each walk in two pairs at most.
+
+    Whole walks are compared within their context. Nobody is asked to compare what looks the same on both sides.
+    """
+    if phase.query == "disagreement":
+        raise UserError(
+            "The rewards of walks have no members that could disagree; let query be uniform or entropy (or ask in the "
+            "control world, where rewards can be ensembles)."
+        )
+    is_whole = world.config.preference_level == "whole"
+    own = replace(own, weight=torch.ones_like(own.weight))
+    order = torch.randperm(len(own), generator=draw)
+    if is_whole:
+        order = order[own.context_id[order].argsort(stable=True)]
+    first, second = (_shown(world, own[side], draw) for side in (order[:-1], order[1:]))
+    differ = torch.stack([first.mask != second.mask, *(first.data[name] != second.data[name] for name in first.data)])
+    meet = differ.any(0).any(1) & ((first.context_id == second.context_id) | (not is_whole))
+    pairs = meet.nonzero().squeeze(1)
+    if len(pairs) == 0:
+        return None
+    pairs = pairs[torch.randperm(len(pairs), generator=draw)]
+    if phase.query == "entropy":
+        gap = [returns(reward(side[pairs]), side[pairs].discount(gamma)) for side in (first, second)]
+        pairs = pairs[(gap[0] - gap[1]).abs().argsort(stable=True)]
+    first, second = first[pairs[:count]], second[pairs[:count]]
+    felt = [
+        seen_return(world.true_rewards(side), side.rewarded, world.config.labeller.myopia) for side in (first, second)
+    ]
+    labels, kept = label(felt[0], felt[1], world.config.labeller, draw)
+    maker = Provenance(
+        maker="the policy while learning", labeller=world.config.labeller.describe(), source="online queries"
+    )
+    return Preferences(
+        first=first,
+        second=second,
+        label=labels,
+        margin=torch.zeros_like(labels),
+        maker=torch.zeros(len(labels), dtype=torch.long),
+        makers=(maker,),
+        level=world.config.preference_level,
     )[kept]
 
 
