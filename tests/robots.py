@@ -133,15 +133,13 @@ class Paid:
 
 
 class Line(gymnasium.Env):
-    """A point on a line; every third step of an episode pays what it is told to, or breaks as it is told to.
-
-    `fault` is what goes wrong in step `when`, counted over all episodes of all instances in the process.
-    """
+    """A point on a line, to be held near zero. After `breaks_after` steps, counted over all instances, it is faulty."""
 
     steps_taken = 0
+    breaks_after: int | None = None
 
-    def __init__(self, fault: str = "", when: int = 0, dtype: str = "float32") -> None:
-        self.fault, self.when = fault, when
+    def __init__(self, fault: str = "", dtype: str = "float32") -> None:
+        self.fault = fault
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
         self.action_space = gymnasium.spaces.Box(-2.0, 2.0, (1,), np.dtype(dtype).type)
         self.place = np.zeros(2)
@@ -155,7 +153,7 @@ class Line(gymnasium.Env):
         Line.steps_taken += 1
         self.place = self.place + 0.1 * np.array([float(action[0]), 1.0])
         seen: Any = self.place.copy()
-        if self.fault and Line.steps_taken >= self.when:
+        if Line.breaks_after is not None and Line.steps_taken > Line.breaks_after:
             if self.fault == "raises":
                 raise RuntimeError("the motor burnt out")
             seen = np.full(2, np.nan) if self.fault == "nan" else np.zeros(3)
