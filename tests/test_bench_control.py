@@ -76,6 +76,7 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         assert one["steps_per_second"] == pytest.approx(math.sqrt(math.prod(one["blocks"])))
         assert one["threads"] == 1
         assert 50 < one["peak_mib"] < 5000
+        assert all(0 < cores < 1.2 for cores in one["cores"])
         if name != "SAC":
             gained = one["steps_per_second"] / result["contenders"]["SAC"]["steps_per_second"]
             assert result["ratios_to_sac"][name]["estimate"] == pytest.approx(gained)

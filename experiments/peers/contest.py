@@ -83,7 +83,10 @@ def contest(
     blocks: int,
     report: Callable[[str], None],
 ) -> dict[str, dict[str, Any]]:
-    """Environment steps per second of each contender, block by block, at the number of threads that suits it best."""
+    """Environment steps per second of each contender, block by block, at the number of threads that suits it best.
+
+    `cores` says how many of them it was given meanwhile: on one thread, less than 1 means that others were at work.
+    """
     with ExitStack() as stack:
         running = [
             stack.enter_context(Running(one, stack.enter_context(tempfile.TemporaryFile("w+")))) for one in contenders
@@ -92,12 +95,13 @@ def contest(
         for one in running:
             trials = {n: plain.median(_speed(one.block(seconds / 3, n)) for _ in range(3)) for n in threads}
             results[one.contender.name] |= {"threads": max(trials, key=trials.__getitem__), "trials": trials}
-            results[one.contender.name]["blocks"] = []
+            results[one.contender.name] |= {"blocks": [], "cores": []}
         for number in range(blocks):
             for one in running if number % 2 == 0 else reversed(running):
                 result = results[one.contender.name]
                 said = one.block(seconds, result["threads"])
                 result["blocks"].append(_speed(said))
+                result["cores"].append(said["cores"])
                 result["peak_mib"] = said["peak_mib"]
             latest = ", ".join(f"{name} {result['blocks'][-1]:.0f}" for name, result in results.items())
             report(f"  block {number + 1} of {blocks}, steps per second: {latest}")

@@ -34,11 +34,12 @@ def serve(advance: Callable[[], int], facts: dict[str, str]) -> None:
         for line in sys.stdin:
             wanted, threads = json.loads(line)
             torch.set_num_threads(threads)
-            steps, began = 0, time.perf_counter()
+            steps, began, worked = 0, time.perf_counter(), time.process_time()
             while (seconds := time.perf_counter() - began) < wanted:
                 steps += advance()
-            said = {"steps": steps, "seconds": seconds, "threads": torch.get_num_threads(), "peak_mib": peak_mib()}
-            answers.write(json.dumps(said) + "\n")
+            busy = (time.process_time() - worked) / seconds
+            said = {"steps": steps, "seconds": seconds, "threads": torch.get_num_threads(), "cores": busy}
+            answers.write(json.dumps(said | {"peak_mib": peak_mib()}) + "\n")
 
 
 def peak_mib() -> float:
