@@ -147,8 +147,8 @@ class ControlDomain:
         config = self.config.people
         if config.demonstrations_file or not self.helpers[0].can_reset_to:
             raise UserError(
-                "sac.demonstrated_starts needs the physical states of demonstrations, which only those that come with a "
-                "MuJoCo task hold; set it to 0."
+                "sac.demonstrated_starts needs the physical states of demonstrations, which only those hold that come "
+                "with a MuJoCo task; set it to 0."
             )
         draw = stream(self.data_seed, "demonstrations")
         known = [one.physics for one in people.shown_episodes(self.experts, self.helpers, config, draw)]

@@ -84,7 +84,8 @@ def harvest(name: str, folder: Path, into: Path, facts: dict[str, Any], num_epis
         goal = floor + share * (top - floor)
         chosen[tier] = min(early, key=lambda one: abs(one.mean_return - goal))
     tiers = {tier: _measured(chosen[tier], simulators, f"{name} {tier}") for tier in (*SHARES, "expert")}
-    shown = roll_out(tiers["expert"][0].act(None), simulators, num_episodes, stream(0, name, "shown"), with_physics=True)
+    draw, act = stream(0, name, "shown"), tiers["expert"][0].act(None)
+    shown = roll_out(act, simulators, num_episodes, draw, with_physics=True)
     told = facts | {"tiers": {tier: numbers for tier, (_, numbers) in tiers.items()}}
     told["demonstrations"] = {"count": len(shown), "return": _mean(shown)}
     snapshots.save(into, {tier: snapshot for tier, (snapshot, _) in tiers.items()}, shown, told)

@@ -26,7 +26,7 @@ VERBS: dict[str, str] = {
     "collect": "collect TASK DIRECTORY: write a task's demonstrations and preferences to files",
     "compare": "compare methods × tasks × seeds, with intervals",
     "science": "science NAME: the claims of the theory, measured in the exact world",
-    "bench": "bench NAME: speed, as ratios to what the arithmetic needs",
+    "bench": "bench NAME: speed, against what the arithmetic needs and others reach; suites of methods",
     "demo": "a comparison of a minute, with plots",
     "doctor": "is everything in place? versions, devices, names, caches, one tiny run",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -61,12 +61,32 @@ def config_to_json(task_name: str, config: TrainConfig[Any]) -> dict[str, Any]:
 
 
 def fingerprints(settings: Any) -> dict[str, str]:
-    """What the files that a task reads (its settings that end in `_file`) hold: a run belongs to their content."""
-    paths = {name: path for name, path in vars(settings).items() if name.endswith("_file") and path}
-    return {
-        name: hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else "missing"
-        for name, path in paths.items()
-    }
+    """What the files and folders that a task reads (its settings that end in `_file`) hold: a run belongs to their
+    content. The id of a dataset stands for itself."""
+    return {name: _content(Path(path)) for name, path in _files(settings).items()}
+
+
+def _files(settings: Any) -> dict[str, str]:
+    """The paths among the settings, those of their parts included, by dotted name."""
+    found = {}
+    for name, value in vars(settings).items():
+        if name.endswith("_file") and value:
+            found[name] = value
+        elif is_dataclass(value):
+            found |= {f"{name}.{inner}": path for inner, path in _files(value).items()}
+    return found
+
+
+def _content(path: Path) -> str:
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    if not path.is_dir():
+        return "missing"
+    parts = sorted(part for part in path.rglob("*") if part.is_file())
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{part.relative_to(path)}:{_content(part)};".encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +116,7 @@ def config_from_json(data: dict[str, Any], where: str) -> tuple[str, TrainConfig
     for name, fingerprint in fingerprints(config.task).items():
         if data.get("files", {}).get(name, fingerprint) != fingerprint:
             raise UserError(
-                f"{where}: {getattr(config.task, name)} is missing or no longer holds what the run began with; "
+                f"{where}: {_files(config.task)[name]} is missing or no longer holds what the run began with; "
                 "restore it, or start a new run."
             )
     return head.task_name, config

@@ -1,20 +1,27 @@
-"""bench NAME [flags]: speed, as ratios to what the arithmetic needs and to what others reach."""
+"""bench NAME [flags]: speed, as ratios to what the arithmetic needs and to what others reach; suites of comparisons."""
 
 from __future__ import annotations
 
-from experiments import bench_control_speed, bench_core, command
+from experiments import bench_control_parity, bench_control_speed, bench_core, command
+from experiments.compare_config import CompareConfig
+from experiments.control_suites import SUITES
 from unified_irl.errors import unknown_name
 
 BENCHES = {
     "core": (bench_core, bench_core.BenchCoreConfig),
     "control-speed": (bench_control_speed, bench_control_speed.BenchControlSpeedConfig),
+    "control-parity": (bench_control_parity, bench_control_parity.BenchControlParityConfig),
 }
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     (name,), rest = command.split_words(arguments, ("name",), "bench")
+    if name in SUITES:
+        from experiments.compare import run
+
+        return run(command.flags(CompareConfig, rest, f"bench {name}", SUITES[name]), command.typed())
     if name not in BENCHES:
-        raise unknown_name("benchmark", name, BENCHES)
+        raise unknown_name("benchmark", name, [*BENCHES, *SUITES])
     bench, kind = BENCHES[name]
     config = command.flags(kind, rest, f"bench {name}")
     from pathlib import Path
@@ -26,3 +33,4 @@ def main(arguments: list[str]) -> None:
     result = bench.run(config, print)
     if config.out:
         write_json(Path(config.out), origin(describe_environment(command.typed())) | {"result": result})
+    return 0
