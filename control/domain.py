@@ -122,7 +122,7 @@ class ControlDomain:
         if method.uses_demonstrations and self.demonstrations is not None:
             self._show(trainer, self.demonstrations.trajectories)
         policy = ControlPolicy(trainer, self.helpers, method.policy_descent, self.absorbing_horizon)
-        reward = self._reward(method, practising[0], draw) if method.reward == "explicit" else None
+        reward = self._reward(method, practising[0], policy, draw) if method.reward == "explicit" else None
         return Parts(policy, reward, policy.frozen())
 
     def _show(self, trainer: Trainer, behaviours: Trajectories) -> None:
@@ -160,7 +160,7 @@ class ControlDomain:
             )
         return np.concatenate(states)
 
-    def _reward(self, method: Method, simulator: Simulator, draw: Generator) -> Reward:
+    def _reward(self, method: Method, simulator: Simulator, policy: ControlPolicy, draw: Generator) -> Reward:
         if self.config.learn_from == "ground truth":
             return GroundTruth()
         reward = MLPReward(
@@ -176,8 +176,10 @@ class ControlDomain:
         seen = [self.demonstrations.trajectories] if method.uses_demonstrations and self.demonstrations else []
         if method.uses_preferences and self.preferences is not None:
             seen += [self.preferences.first, self.preferences.second]
-        if seen:
-            reward.fit_inputs(*seen)
+        if not seen:  # comparisons are still to be asked for: what the policy does now must do
+            nowhere = self.contexts[torch.zeros(len(self.helpers), dtype=torch.long)]
+            seen = [policy.sample(nowhere, draw)]
+        reward.fit_inputs(*seen)
         return reward
 
     def ask(

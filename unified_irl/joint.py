@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from unified_irl import objectives
@@ -159,6 +160,8 @@ def joint_loss(
     def loss(batch: Batch, normaliser: Normaliser) -> tuple[Tensor, TensorMetrics]:
         terms = [(weight, function(one, batch, normaliser)) for weight, function, one in weighted]
         present = [(weight, value) for weight, value in terms if value is not None]
+        if not present:  # a micro-batch with rows of what this phase does not look at
+            return torch.zeros((), requires_grad=True), {}
         total = present[0][0] * present[0][1][0]
         for weight, (value, _) in present[1:]:
             total = total + weight * value

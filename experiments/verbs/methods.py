@@ -20,7 +20,9 @@ def demonstration_column(phase: Phase) -> str:
 def preference_column(phase: Phase, reward: str) -> str:
     if not phase.learns_preferences:
         return "–"
-    return "Bradley-Terry" + (f", reference = the {phase.preference_reference}" if reward == "implicit" else "")
+    against = f", reference = the {phase.preference_reference}" if reward == "implicit" else ""
+    asked = f", {phase.queries} asked for per round ({phase.query})" if phase.queries else ""
+    return f"Bradley-Terry{against}{asked}"
 
 
 def inner_column(phase: Phase) -> str:
