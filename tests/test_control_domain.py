@@ -70,7 +70,7 @@ def test_a_pendulum_keeps_every_promise(method: str) -> None:
     [
         {},
         {"normalise_observations": True, "demonstrated_share": 0.25, "n_step": 3},
-        {"anchor": "reference", "num_simulators": 2, "reset_critics_above": 0.5, "critic_warmup": 5},
+        {"anchor": "reference", "num_simulators": 2, "reset_critics_above": 0.5},
     ],
 )
 @pytest.mark.parametrize("name", ["pendulum", "hopper"])
