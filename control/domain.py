@@ -40,6 +40,11 @@ class ControlDomain:
         self.device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
         if config.device == "cuda" and self.device == "cpu":
             raise UserError("device is cuda, but no CUDA device can be used; choose auto or cpu.")
+        if self.helpers[0].horizon is None:
+            raise UserError(
+                f"{config.robot} has no time limit, so that an episode might never end; register the environment with "
+                "max_episode_steps."
+            )
         self.contexts = Contexts(ids=torch.zeros(1, dtype=torch.long), data={})
 
     def simulators(self, count: int) -> list[Simulator]:
@@ -55,20 +60,11 @@ class ControlDomain:
     def experts(self) -> Experts:
         return snapshots.load(snapshots.path_of(self.config.robot), self.config.robot)
 
-    @cached_property
-    def horizon(self) -> int:
-        """Steps of an episode that nothing ends early."""
-        known = self.robot.horizon or self.helpers[0].horizon
-        if known is None:
-            raise UserError(
-                f"{self.config.robot} has no time limit, so absorbing steps have no end; register it with "
-                "max_episode_steps."
-            )
-        return known
-
     @property
     def absorbing_horizon(self) -> int:
-        return self.horizon if self.config.ends == "absorbing" else 0
+        """Until when an episode that ended early goes on in an absorbing state; 0 where it does not."""
+        limit = self.helpers[0].horizon
+        return limit if limit is not None and self.config.ends == "absorbing" else 0
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
@@ -139,7 +135,7 @@ class ControlDomain:
         last = torch.zeros_like(behaviours.mask)
         last[torch.arange(len(behaviours)), lengths - 1] = behaviours.terminated
         if sac.demonstrated_share:
-            trainer.show(steps["observation"], steps["action"], steps["next_observation"], last[behaviours.mask])
+            trainer.show(steps, last[behaviours.mask])
         trainer.normalise_by(steps["observation"])
 
     def _demonstrated_states(self) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from envs.robots.episodes import Episode
 from envs.robots.rollout import Record, seed_from
@@ -27,34 +27,26 @@ class Practice:
         self.records: list[Record] = []
         self.num_steps = 0
 
-    def observations(self, generator: Generator) -> Tensor:
-        """[N, O]: what every simulator shows now; new episodes begin where there is none."""
+    def observations(self, generator: Generator) -> np.ndarray:
+        """float32[N, O]: what every simulator shows now; new episodes begin where there is none."""
         if not self.records:
             self.records = [self._begin(one, generator) for one in self.simulators]
-        return torch.from_numpy(np.stack([record.observations[-1] for record in self.records]))
+        return np.stack([record.observations[-1] for record in self.records])
 
-    def step(self, actions: np.ndarray, generator: Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Episode]]:
-        """One step of each: next observations [N, O], rewards, terminated, ended [N]; and the episodes it finished
-        that began where the task begins."""
-        following, rewards, terminated, ended, finished = [], [], [], [], []
+    def step(self, actions: np.ndarray, generator: Generator) -> tuple[np.ndarray, np.ndarray, list[Episode]]:
+        """One step of each: next observations [N, O]; what was paid, and whether the world or anything at all ended the
+        episode [N, 3]; and the episodes it finished that began where the task begins."""
+        following, outcomes, finished = [], [], []
         for lane, (simulator, action) in enumerate(zip(self.simulators, actions, strict=True)):
             record = self.records[lane]
             over = record.step(simulator, action)
             following.append(record.observations[-1])
-            rewards.append(record.rewards[-1])
-            terminated.append(float(record.terminated))
-            ended.append(float(over))
+            outcomes.append((record.rewards[-1], record.terminated, over))
             if over:
                 finished += [record.episode()] if record.is_whole else []
                 self.records[lane] = self._begin(simulator, generator)
         self.num_steps += len(self.simulators)
-        return (
-            torch.from_numpy(np.stack(following)),
-            torch.tensor(rewards),
-            torch.tensor(terminated),
-            torch.tensor(ended),
-            finished,
-        )
+        return np.stack(following), np.array(outcomes, np.float32), finished
 
     def _begin(self, simulator: Simulator, generator: Generator) -> Record:
         seed = seed_from(generator)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -46,21 +47,15 @@ class Replay:
         self.size = self.head = 0
 
     def add(
-        self,
-        observation: Tensor,
-        action: Tensor,
-        next_observation: Tensor,
-        reward: Tensor,
-        terminated: Tensor,
-        ended: Tensor,
+        self, observation: np.ndarray, action: np.ndarray, next_observation: np.ndarray, outcome: np.ndarray
     ) -> None:
-        """One step of every simulator; actions within [−1, 1]; `ended` also where a time limit cut the episode."""
+        """One step of every simulator; actions within [−1, 1]; the outcome [N, 3]: what was paid, and whether the world
+        ended the episode, or anything did (a time limit, say)."""
         if self.size == len(self.rows) < self.capacity:
             more = torch.zeros(min(len(self.rows), self.capacity - len(self.rows)), self.width, device=self.rows.device)
             self.rows, self.head = torch.cat([self.rows, more]), self.size
-        flags = torch.stack([reward, terminated, ended], dim=1)
-        row = torch.cat([observation, action, next_observation, flags], dim=1)
-        self.rows[self.head : self.head + self.num_lanes] = row.to(self.rows.device)
+        row = np.concatenate([observation, action, next_observation, outcome], axis=1)
+        self.rows[self.head : self.head + self.num_lanes] = torch.from_numpy(row)
         self.head = (self.head + self.num_lanes) % self.capacity
         self.size = min(self.size + self.num_lanes, self.capacity)
 

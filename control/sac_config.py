@@ -74,6 +74,16 @@ class SACConfig:
         for name in ("discount", "tau"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise UserError(f"sac: {name} is {getattr(self, name)}; expected above 0 and at most 1.")
+        if self.temperature == "auto" and self.anchor == "reference":
+            raise UserError(
+                "sac: a temperature that is tuned aims at an entropy, not at a distance from a reference; choose the "
+                "anchor uniform or a fixed temperature."
+            )
+        if self.learning_starts > self.buffer_size:
+            raise UserError(
+                f"sac: learning_starts is {self.learning_starts}, but only buffer_size = {self.buffer_size} steps are "
+                "remembered; expected no more than that."
+            )
         if not self.discount < 1.0:
             raise UserError(f"sac: discount is {self.discount}; expected below 1 (0.999 looks a thousand steps ahead).")
         for name in ("demonstrated_share", "demonstrated_starts"):

@@ -18,7 +18,7 @@ from control.replay import Replay, StepReward
 from control.sac import FastSAC
 from control.sac_config import SACConfig
 from control.scales import Scales
-from control.update import Transitions, squash, update
+from control.update import LOG_STD_MAX, Transitions, update
 from envs.robots.episodes import Episode
 from envs.robots.rollout import seed_from
 from envs.robots.simulators import Simulator
@@ -50,12 +50,14 @@ class Trainer:
         self.num_updates = self.num_warmup = 0
         self.probe: tuple[Tensor, Tensor] | None = None
 
-    def show(self, observation: Tensor, action: Tensor, next_observation: Tensor, terminated: Tensor) -> None:
-        """Steps that somebody demonstrated, each [S, ...], for batches to hold a share of."""
+    def show(self, steps: dict[str, Tensor], terminated: Tensor) -> None:
+        """Steps that somebody demonstrated, each [S, ...] and named as in `envs.robots.episodes`, for batches to hold a
+        share of."""
+        observation, action, next_observation = (steps[k] for k in ("observation", "action", "next_observation"))
         self.shown = Replay(observation.shape[1], self.scales, len(observation), 1)
         inward = self.scales.inward(action.to(self.sac.device)).clamp(-1.0, 1.0).cpu()
-        nothing = torch.zeros(len(observation))
-        flags = torch.stack([nothing, terminated.float(), torch.ones_like(nothing)], dim=1)
+        true_reward = steps["true_reward"]
+        flags = torch.stack([true_reward, terminated.float(), torch.ones_like(true_reward)], dim=1)
         rows = torch.cat([observation, inward, next_observation, flags], dim=1)
         self.shown.load_state_dict({"rows": rows, "head": 0})
 
@@ -70,9 +72,10 @@ class Trainer:
         self._forget_critics_if_the_reward_moved(reward, generator)
         finished: list[Episode] = []
         metrics: dict[str, Tensor] = {}
-        num_first = min(self.config.learning_starts, self.replay.capacity)
+        num_first = self.config.learning_starts // len(self.practice.simulators) * len(self.practice.simulators)
         while self.replay.size < num_first:
-            finished += self._step(generator, is_random=not self.is_taught)
+            over = self._step(generator, is_random=not self.is_taught)
+            finished += over if self.is_taught else []  # what random steps did is nobody's behaviour
             if self.replay.size >= num_first and not self.is_standardised:
                 self.normalise_by(self.replay.rows[: self.replay.size, : self.replay.num_observations])
         done = 0
@@ -90,17 +93,17 @@ class Trainer:
 
     def _step(self, generator: Generator, *, is_random: bool) -> list[Episode]:
         before = self.practice.observations(generator)
-        num_lanes, num_actions = len(before), self.replay.num_actions
+        shape, device = (len(before), self.replay.num_actions), self.sac.device
         if is_random:
-            action = 2.0 * torch.rand(num_lanes, num_actions, generator=generator) - 1.0
+            action = (2.0 * torch.rand(shape, generator=generator) - 1.0).to(device)
         else:
-            noise = torch.randn(num_lanes, num_actions, generator=generator)
-            seen = self.scales.seen(before.to(self.sac.device))
-            output = self.networks.actor.forward(seen[None])[-1][0]
-            action = squash(output, noise.to(self.sac.device), self.config.log_std_floor).action.cpu()
-        outward = self.scales.outward(action.to(self.sac.device)).cpu().numpy()
-        after, true_reward, terminated, ended, finished = self.practice.step(outward, generator)
-        self.replay.add(before, action, after, true_reward, terminated, ended)
+            seen = self.scales.seen(torch.from_numpy(before).to(device))
+            mean, log_std = self.networks.actor.forward(seen[None])[-1][0].chunk(2, dim=1)
+            std = log_std.clamp(self.config.log_std_floor, LOG_STD_MAX).exp()
+            action = torch.addcmul(mean, std, torch.randn(shape, generator=generator).to(device)).tanh()
+        outward = self.scales.outward(action).cpu().numpy()
+        after, outcome, finished = self.practice.step(outward, generator)
+        self.replay.add(before, action.cpu().numpy(), after, outcome)
         return finished
 
     def _update(self, reward: StepReward, gamma: float, generator: Generator) -> dict[str, Tensor]:

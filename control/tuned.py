@@ -67,8 +67,11 @@ def settings(name: str) -> ControlConfig:
 def row(name: str, method: Method) -> Method:
     """The row with the step sizes and lengths that suit a robot."""
     one, speed = robot(name), pace(name)
+    # Against its own behaviour a policy only learns where that resembles a demonstration at all.
+    plays_itself = method.reward == "implicit" and any(phase.needs_own_samples for phase in method.phases)
     return replace(
         method,
+        init="clone" if plays_itself else method.init,
         beta=speed.beta if method.reward == "explicit" else method.beta,
         gamma=1.0,
         warm_start=replace(method.warm_start, rounds=1000),

@@ -15,7 +15,7 @@ from stable_baselines3.common.distributions import SquashedDiagGaussianDistribut
 from torch import Tensor
 
 from control.acting import Speaker
-from control.ground_truth import GroundTruth
+from control.ground_truth import GroundTruth, TrueSteps
 from control.policy import Anchored, ControlPolicy
 from control.sac_config import SACConfig
 from control.trainer import Trainer
@@ -104,9 +104,9 @@ def test_a_policy_that_was_taught_takes_the_first_steps_itself() -> None:
         assert bool((actions > 0.99).all()) == is_taught
 
 
-def test_a_memory_smaller_than_the_random_steps_ends_them() -> None:
-    one = trainer("pendulum", learning_starts=1_500, buffer_size=1_000)
-    assert train(one, 3)["env_steps"] == 1_003
+def test_a_memory_smaller_than_the_random_steps_is_refused() -> None:
+    with pytest.raises(UserError, match="learning_starts is 1500, but only buffer_size = 1000 steps are remembered"):
+        trainer("pendulum", learning_starts=1_500, buffer_size=1_000)
 
 
 def test_critics_are_forgotten_when_the_reward_moved() -> None:
@@ -143,9 +143,11 @@ def test_forgotten_critics_are_fresh_and_their_targets_too() -> None:
     assert not torch.equal(weights, again), "the critics must differ"
 
 
-def shown(count: int, place: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def shown(count: int, place: float, paid: float = 0.0) -> tuple[dict[str, Tensor], Tensor]:
     """Steps at one place, each the end of its world."""
-    return torch.full((count, 3), place), torch.full((count, 1), 2.0), torch.full((count, 3), place), torch.ones(count)
+    here = torch.full((count, 3), place)
+    steps = {"observation": here, "action": torch.full((count, 1), 2.0), "next_observation": here}
+    return steps | {"true_reward": torch.full((count,), paid)}, torch.ones(count)
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.25, 8), (0.5, 16), (0.99, 32)])
@@ -229,7 +231,7 @@ def test_training_goes_on_from_a_checkpoint_to_the_bit(name: str, sac: dict[str,
             episode = noise_episodes(name, 1)[0]
             behaviour = trajectories([episode]).data
             ends = torch.zeros(len(episode))
-            one.show(behaviour["observation"][0], behaviour["action"][0], behaviour["next_observation"][0], ends)
+            one.show({name: value[0] for name, value in behaviour.items()}, ends)
         return one
 
     one, other = fresh(), fresh()
@@ -392,7 +394,7 @@ def test_improving_hands_back_what_was_practised() -> None:
 
 def test_what_practice_hands_back_is_what_it_did() -> None:
     """The remembered rows, cut into episodes, each of which begins where the simulator began it."""
-    policy = policy_of("hopper")
+    policy = policy_of("hopper", learning_starts=0)
     _, own = policy.improve(GroundTruth(), policy.frozen(), 0.1, 1.0, ONE, 100, seeded())
     rows, count = policy.trainer.replay.rows, int(own.mask.sum())
     torch.testing.assert_close(rows[:count, :11], own.data["observation"][own.mask])
@@ -488,3 +490,12 @@ def test_settings_that_make_no_sense_are_refused(setting: str, value: Any) -> No
     with pytest.raises(UserError, match=rf"sac: {setting} is .*; expected"):
         SACConfig(**{**TINY, setting: value})
     assert tiny_config("pendulum").sac.hidden == (16, 16)
+
+
+def test_demonstrated_steps_are_paid_what_the_task_paid() -> None:
+    """Under the ground truth: 5 for each of them, though nobody simulated it here."""
+    one = trainer("pendulum", demonstrated_share=0.5)
+    train(one, 0)
+    one.show(*shown(5, 100.0, paid=5.0))
+    batch = one._batch(TrueSteps(), 0.9, seeded())
+    assert batch.reward[batch.observation[:, 0] == 100.0].tolist() == [5.0] * 16

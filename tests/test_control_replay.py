@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from robots import Paid, seeded
@@ -29,15 +30,9 @@ def remembering(lanes: list[Lane], capacity: int = 1000) -> Replay:
     """Lanes of (reward, how a step ended). The observation of step t is t, what follows it t + ½, its action t/100."""
     replay = Replay(1, SCALES, capacity, len(lanes))
     for t, steps in enumerate(zip(*lanes, strict=True)):
-        place = torch.full((len(lanes), 1), float(t))
-        replay.add(
-            place,
-            place / 100,
-            place + 0.5,
-            torch.tensor([reward for reward, _ in steps]),
-            torch.tensor([float(end == TERMINATED) for _, end in steps]),
-            torch.tensor([float(end != "") for _, end in steps]),
-        )
+        place = np.full((len(lanes), 1), t, np.float32)
+        outcome = np.array([(reward, end == TERMINATED, end != "") for reward, end in steps], np.float32)
+        replay.add(place, place / 100, place + np.float32(0.5), outcome)
     return replay
 
 
@@ -144,11 +139,10 @@ def test_rewards_are_asked_when_a_batch_is_drawn() -> None:
 
 def test_memory_grows_without_losing_a_row_and_then_comes_round() -> None:
     """64 lanes; blocks of 65,536 rows until there are 149,952, the multiple of 64 below the capacity that was asked."""
-    replay, one = Replay(1, SCALES, 150_000, 64), torch.ones(64, 1)
-    zeros = torch.zeros(64)
+    replay, one = Replay(1, SCALES, 150_000, 64), np.ones((64, 1), np.float32)
 
     def add(t: int) -> None:
-        replay.add(t * one, 0 * one, t * one + 0.5, zeros + t, zeros, zeros)
+        replay.add(t * one, 0 * one, t * one + np.float32(0.5), np.concatenate([t * one, 0 * one, 0 * one], axis=1))
 
     assert (replay.capacity, len(replay.rows)) == (149_952, 65_536)
     for t in range(1_100):
@@ -185,7 +179,8 @@ def test_a_cut_ends_sums_without_ending_episodes() -> None:
     replay = remembering([lane[:2] for lane in HAND])
     replay.cut()
     for _ in range(2):
-        replay.add(*(torch.full((2, 1), 9.0) for _ in range(3)), *(torch.zeros(2) for _ in range(3)))
+        nine = np.full((2, 1), 9.0, np.float32)
+        replay.add(nine, nine, nine, np.zeros((2, 3), np.float32))
     drawn = replay.transitions(torch.tensor([0, 2, 1]), Paid(), 0.5, 3)
     assert drawn.reward.tolist() == [2.0, 2.0, 20.0]
     assert drawn.discount.tolist() == [0.25, 0.5, 0.25]
