@@ -57,6 +57,13 @@ class ControlDomain:
         return self.simulators(min(10, self.config.num_examined))
 
     @cached_property
+    def examiners(self) -> list[Simulator]:
+        """Simulators of the task as it is, in which everybody is examined."""
+        if self.config.ends != "fixed horizon":
+            return self.helpers
+        return [Simulator(self.config.robot) for _ in self.helpers]
+
+    @cached_property
     def experts(self) -> Experts:
         return snapshots.load(snapshots.path_of(self.config.robot), self.config.robot)
 
@@ -198,7 +205,7 @@ class ControlDomain:
         1 (without known scales it is the return itself). And how far the reward agrees with the true one."""
         assert isinstance(policy, ControlPolicy | Speaker)
         draw = stream(self.seed, "examination")
-        metrics, episodes = examine(policy, self.helpers, self.config.num_examined, draw)
+        metrics, episodes = examine(policy, self.examiners, self.config.num_examined, draw)
         metrics["score"] = self.score(metrics["return"])
         metrics["stochastic_score"] = self.score(metrics["stochastic_return"])
         if self.demonstrations is not None:
