@@ -57,6 +57,17 @@ def contexts(
     return everything[torch.cat([shown, more])]
 
 
+def weighed(demonstrations: Trajectories, own: Trajectories) -> Trajectories:
+    """The own samples that answer a demonstration, weighing every context as the demonstrations do; each of these must
+    have been answered."""
+    own = own[torch.isin(own.context_id, demonstrations.context_id)]
+    ids, group = torch.unique(torch.cat([demonstrations.context_id, own.context_id]), return_inverse=True)
+    of_shown, of_own = group.split([len(demonstrations), len(own)])
+    shown = torch.bincount(of_shown, weights=demonstrations.weight, minlength=len(ids))
+    did = torch.bincount(of_own, weights=own.weight, minlength=len(ids))
+    return replace(own, weight=own.weight * (shown / did)[of_own].to(own.weight.dtype))
+
+
 def aligned(
     demonstrations: Trajectories, own: Trajectories, seed: int, stage: int, round_: int
 ) -> tuple[Trajectories, Trajectories]:

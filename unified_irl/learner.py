@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import torch
+
 from unified_irl import feed
 from unified_irl.batch import Batch
 from unified_irl.contracts import Domain, LossFunction, Metrics, Policy, Reward, RewardFunction, Sampler, State
@@ -114,7 +116,10 @@ class Learner:
             return {}
         clock = (self.seed, self.stage, self.round_of_stage)
         if shown is not None and own is not None and phase.needs_own_samples:
-            shown, own = feed.aligned(shown, own, *clock)
+            if phase.needs_pairs or not bool(torch.isin(shown.context_id, own.context_id).all()):
+                shown, own = feed.aligned(shown, own, *clock)
+            else:
+                own = feed.weighed(shown, own)
         else:
             own = None
         loss = self._loss(phase)

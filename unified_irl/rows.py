@@ -139,6 +139,11 @@ class Phase:
         return self.learns_demonstrations and self.demonstration != "likelihood"
 
     @property
+    def needs_pairs(self) -> bool:
+        """Whether each demonstration has to stand beside an own sample: the linear link only compares the sums."""
+        return self.demonstration != "linear" or self.batch_size > 0 or self.segment > 0
+
+    @property
     def references(self) -> frozenset[Reference]:
         """The references that its active terms look at."""
         used: set[Reference] = {self.demonstration_reference} if self.needs_own_samples else set()
