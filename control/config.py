@@ -36,5 +36,3 @@ class ControlConfig:
     def __post_init__(self) -> None:
         if self.num_examined < 1:
             raise UserError(f"num_examined is {self.num_examined}; expected 1 or more episodes.")
-        if self.ends == "absorbing" and not self.reward.absorbing:
-            raise UserError('ends is "absorbing", but reward.absorbing is off; absorbing steps need a reward to learn.')

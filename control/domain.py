@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -12,7 +13,7 @@ from control.acting import Speaker
 from control.config import ControlConfig
 from control.examination import examine, reward_numbers
 from control.files.demonstrations import read_demonstrations
-from control.files.preferences import read_preferences
+from control.files.preferences import is_parquet, read_preferences
 from control.ground_truth import GroundTruth
 from control.policy import ControlPolicy
 from control.queries import QueryConfig, pick
@@ -27,8 +28,12 @@ from unified_irl.contracts import Metrics, Parts, Reward, RewardFunction, Sample
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.feedback import Demonstrations, Preferences, Provenance
+from unified_irl.feedback_files import load_preferences
 from unified_irl.methods import Method, Phase
 from unified_irl.trajectories import Contexts, Trajectories
+
+NUM_HELPERS = 10
+"""Episodes that are simulated side by side outside practice; what people show must not depend on how one examines."""
 
 
 class ControlDomain:
@@ -54,7 +59,7 @@ class ControlDomain:
     @cached_property
     def helpers(self) -> list[Simulator]:
         """Simulators for whole episodes, outside practice."""
-        return self.simulators(min(10, self.config.num_examined))
+        return self.simulators(NUM_HELPERS)
 
     @cached_property
     def examiners(self) -> list[Simulator]:
@@ -95,6 +100,8 @@ class ControlDomain:
     def preferences(self) -> Preferences | None:
         config = self.config.people
         if config.preferences_file:
+            if not is_parquet(config.preferences_file):
+                return load_preferences(config.preferences_file)
             return read_preferences(config.preferences_file, self._compared_episodes())
         if not config.num_preferences:
             return None
@@ -104,15 +111,17 @@ class ControlDomain:
             maker=f"{self.config.robot} {', '.join(config.compared)}", labeller=teacher, source="embedded"
         )
         behaviours = people.pool(self.experts, self.helpers, config, draw)
-        return people.compare(behaviours, config, config.num_preferences, draw, (maker,))
+        runs_on = self.config.ends == "absorbing"
+        return people.compare(behaviours, config, config.num_preferences, draw, (maker,), runs_on=runs_on)
 
     def _compared_episodes(self) -> Trajectories:
         """The episodes that a file of comparisons refers to."""
-        if not self.config.people.demonstrations_file:
+        path = self.config.people.compared_file or self.config.people.demonstrations_file
+        if not path:
             raise UserError(
-                "preferences_file refers to episodes; name the file that holds them as people.demonstrations_file."
+                "preferences_file refers to episodes; name the file that holds them as people.compared_file."
             )
-        return read_demonstrations(self.config.people.demonstrations_file, spaces=self._spaces()).trajectories
+        return read_demonstrations(path, spaces=self._spaces()).trajectories
 
     def _spaces(self) -> tuple[int, int, torch.Tensor, torch.Tensor]:
         one = self.helpers[0]
@@ -165,13 +174,18 @@ class ControlDomain:
 
     def _reward(self, method: Method, simulator: Simulator, policy: ControlPolicy, draw: Generator) -> Reward:
         if self.config.learn_from == "ground truth":
+            if any(phase.references or phase.needs_own_samples for phase in method.stages):
+                raise UserError(
+                    f"learn_from is 'ground truth', but {method.name} learns a reward; use it with a row whose phases "
+                    "only practise (reward_steps 0, practice 1), or set learn_from to 'feedback'."
+                )
             return GroundTruth()
         reward = MLPReward(
             simulator.observation_size,
             simulator.action_size,
             simulator.low.tolist(),
             simulator.high.tolist(),
-            self.config.reward,
+            replace(self.config.reward, absorbing=self.config.ends == "absorbing"),
             method.reward_descent,
             draw,
             self.device,
@@ -179,10 +193,11 @@ class ControlDomain:
         seen = [self.demonstrations.trajectories] if method.uses_demonstrations and self.demonstrations else []
         if method.uses_preferences and self.preferences is not None:
             seen += [self.preferences.first, self.preferences.second]
-        if not seen:  # comparisons are still to be asked for: what the policy does now must do
+        if not seen and method.asks_first:  # what the policy does now must do
             nowhere = self.contexts[torch.zeros(len(self.helpers), dtype=torch.long)]
             seen = [policy.sample(nowhere, draw)]
-        reward.fit_inputs(*seen)
+        if seen:
+            reward.fit_inputs(*seen)
         return reward
 
     def ask(

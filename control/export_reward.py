@@ -117,17 +117,19 @@ class LearntReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
 
     Where a reward was learnt with absorbing steps, an episode that ends early is worth what came before the end *and*
     what the steps after it are worth. Libraries that stop at the end miss the second part: give `horizon`, and the
-    step that ends an episode also pays for the steps left until then.
+    step that ends an episode also pays for the steps left until then, discounted as the library discounts.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], path: Path | str, horizon: int | None = None) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, path=path, horizon=horizon)
+    def __init__(
+        self, env: gym.Env[Any, Any], path: Path | str, horizon: int | None = None, discount: float = 0.99
+    ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, path=path, horizon=horizon, discount=discount)
         super().__init__(env)
         model = load_reward(path)
         _check_spaces(env, model, str(path))
         self.learnt = _on_arrays(model, str(path))
         self.absorbing = float(model.for_policy().absorbing())
-        self.horizon = horizon
+        self.horizon, self.discount = horizon, discount
         self.before: np.ndarray = np.zeros(model.features.num_observations)
         self.num_steps = 0
 
@@ -142,8 +144,13 @@ class LearntReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
         self.before = np.array(observation)
         self.num_steps += 1
         if terminated and self.horizon is not None:
-            reward += max(0, self.horizon - self.num_steps) * self.absorbing
+            reward += self.absorbing * self._worth(max(0, self.horizon - self.num_steps))
         return observation, reward, terminated, truncated, {**info, "true_reward": true_reward}
+
+    def _worth(self, num_steps: int) -> float:
+        """γ + γ² + … over so many steps."""
+        gamma = self.discount
+        return float(num_steps) if gamma == 1.0 else gamma * (1.0 - gamma**num_steps) / (1.0 - gamma)
 
 
 def _check_spaces(env: gym.Env[Any, Any], model: RewardModel, where: str) -> None:

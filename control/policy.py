@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -70,7 +71,7 @@ class ControlPolicy:
         discount = min(gamma, config.discount)
         judged: StepReward = reward.for_policy()  # type: ignore[assignment]
         anchor = reference if config.anchor == "reference" and isinstance(reference, Speaker) else None
-        if anchor is not None:
+        if config.temperature == "fixed":
             judged = Anchored(judged, anchor, beta)
         metrics, episodes = trainer.train(judged, beta, discount, num_updates, generator)
         if episodes:
@@ -80,6 +81,8 @@ class ControlPolicy:
             own = spoken(self.actor, own, self.scales)
         else:
             own = self.sample(contexts[:1], generator)
+            trainer.practice.num_steps += int(own.mask.sum())
+            metrics["env_steps"] = float(trainer.practice.num_steps)
         return metrics | self._objective(own, reward, anchor, beta, discount), own
 
     @torch.no_grad()
@@ -88,7 +91,8 @@ class ControlPolicy:
     ) -> Metrics:
         """Minus the discounted return of what the policy did and its entropy, or its divergence from the anchor; and
         what the task paid for it."""
-        anchored = 0.0 if anchor is None else anchor.log_prob(own).cpu()
+        uniform = -math.log(2.0) * len(self.scales.action_low) * own.mask
+        anchored = uniform if anchor is None else anchor.log_prob(own).cpu()
         per_step = reward(own).cpu() - beta * (own.behaviour_log_prob - anchored)
         value = (per_step * own.discount(gamma)).sum(1).mean()
         return {"policy_loss": -float(value), "own_return": float(own.data["true_reward"].sum(1).mean())}
@@ -114,13 +118,17 @@ class ControlPolicy:
 
 
 class Anchored:
-    """r + β log π_ref: with the entropy that SAC adds, the policy is measured from the reference."""
+    """r + β log π_ref: with the entropy that SAC adds, the policy is measured from the reference, or from acting at
+    random where there is none. Without that constant every step would pay for the width of the action space, and living
+    would pay by itself where absorbing steps follow an end."""
 
-    def __init__(self, reward: StepReward, reference: Speaker, beta: float) -> None:
+    def __init__(self, reward: StepReward, reference: Speaker | None, beta: float) -> None:
         self.reward, self.reference, self.beta = reward, reference, beta
 
     def __call__(self, observation: Tensor, action: Tensor, next_observation: Tensor, true_reward: Tensor) -> Tensor:
         judged = self.reward(observation, action, next_observation, true_reward)
+        if self.reference is None:
+            return judged - self.beta * math.log(2.0) * action.shape[1]
         return judged + self.beta * log_density(self.reference.actor, observation, action, self.reference.scales)
 
     def absorbing(self) -> Tensor:

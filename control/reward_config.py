@@ -52,7 +52,7 @@ class RewardConfig:
     worth where episodes can end."""
     absorbing: bool = False
     """The steps after the world has ended an episode have a reward of their own, learnt through one more input that
-    only they carry; otherwise it is 0."""
+    only they carry; otherwise it is 0. In a task, its `ends` decides this."""
 
     def __post_init__(self) -> None:
         for name, choices in (("inputs", Inputs), ("activation", Activation), ("bounding", Bounding)):

@@ -30,7 +30,10 @@ from control.update import LOG_STD_MIN, Networks, Transitions, update
 
 
 class FastSAC(SAC):
-    """SAC whose critics are one batched product and whose update builds no graph."""
+    """SAC whose critics are one batched product and whose update builds no graph.
+
+    Building one sets two habits of the whole process: see `control.processor`.
+    """
 
     half: bool = False
     log_std_floor: float = LOG_STD_MIN

@@ -25,7 +25,7 @@ class SACConfig:
     tau: float = 0.005
     """How far the target critics move toward the critics in each update."""
     n_step: int = 1
-    """Steps of reward before a backup looks at the critics."""
+    """Steps of reward before a backup looks at the critics; entropies of the steps between are left out."""
     updates_per_step: float = 1.0
     """Updates per step of the simulator; 0.5 makes two steps for every update."""
     num_simulators: int = 1
@@ -35,7 +35,8 @@ class SACConfig:
     temperature: Literal["fixed", "auto"] = "fixed"
     """fixed: β of the method, as learning a reward demands; auto: moved toward a target entropy, for a known reward."""
     anchor: Literal["uniform", "reference"] = "uniform"
-    """Where the temperature pulls: to acting at random (entropy), or to the reference of the method."""
+    """What the policy is measured from: acting at random (which makes an entropy of it), or the reference of the
+    method."""
     learning_starts: int = 1000
     """Steps of random actions before the first update; none after cloning."""
     critic_warmup: int = 1000
@@ -54,7 +55,8 @@ class SACConfig:
     """Forget the critics when one round moves the reward of remembered steps by more than this many of its standard
     deviations; 0 never does."""
     log_std_floor: float = -3.0
-    """Least log standard deviation of an action, in units of half the action range."""
+    """Least log standard deviation of an action, in units of half the action range. Exported files do not hold it: they
+    act alike by their mean, and more narrowly at random where the floor was reached."""
     action_margin: float = 0.005
     """Demonstrated actions this close to their bounds are taken to lie this far inside, where densities are tame."""
     half: bool = False
@@ -79,6 +81,8 @@ class SACConfig:
                 "sac: a temperature that is tuned aims at an entropy, not at a distance from a reference; choose the "
                 "anchor uniform or a fixed temperature."
             )
+        if self.n_step > 1 and self.anchor == "reference":
+            raise UserError("sac: backups over several steps leave out what the anchor needs; set n_step to 1.")
         if self.learning_starts > self.buffer_size:
             raise UserError(
                 f"sac: learning_starts is {self.learning_starts}, but only buffer_size = {self.buffer_size} steps are "

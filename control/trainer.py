@@ -6,6 +6,7 @@ Shape legend: B rows, N simulators, O observations, A actions.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -38,8 +39,7 @@ class Trainer:
         self.sac = _sac(env, config, generator, device)
         assert self.sac.networks is not None
         self.networks = self.sac.networks
-        on_gpu = self.sac.device.type == "cuda"
-        self.update = CapturedUpdate(self.networks) if config.graph and on_gpu else partial(update, self.networks)
+        self.update = self._updater()
         self.scales = Scales.of(env, config, device)
         self.practice = Practice(simulators)
         num_observations = env.observation_space.shape[0]
@@ -49,6 +49,10 @@ class Trainer:
         self.owed = 0.0
         self.num_updates = self.num_warmup = 0
         self.probe: tuple[Tensor, Tensor] | None = None
+
+    def _updater(self) -> Callable[..., dict[str, Tensor]]:
+        on_gpu = self.sac.device.type == "cuda"
+        return CapturedUpdate(self.networks) if self.config.graph and on_gpu else partial(update, self.networks)
 
     def show(self, steps: dict[str, Tensor], terminated: Tensor) -> None:
         """Steps that somebody demonstrated, each [S, ...] and named as in `envs.robots.episodes`, for batches to hold a
@@ -185,7 +189,9 @@ class Trainer:
                     if isinstance(layer, torch.nn.Linear):
                         layer.reset_parameters()
         self.networks.target.flat.data.copy_(self.networks.critic.flat.data)
-        self.networks.critic_optimiser.state.clear()
+        for moments in self.networks.critic_optimiser.state.values():
+            for one in moments.values():
+                one.zero_()  # in place: a captured update looks at these very tensors
         self.refresh()
         self.warm_up()
 
@@ -209,6 +215,7 @@ class Trainer:
             "practice": self.practice.state_dict(),
             "probe": None if self.probe is None else list(self.probe),
             "scales": [self.scales.observation_mean, self.scales.observation_std],
+            "flags": {"is_standardised": self.is_standardised, "is_taught": self.is_taught},
             "counters": {"owed": self.owed, "num_updates": self.num_updates, "num_warmup": self.num_warmup},
         }
 
@@ -231,6 +238,8 @@ class Trainer:
         self.probe = None if state["probe"] is None else tuple(state["probe"])
         self.owed, self.num_updates = state["counters"]["owed"], state["counters"]["num_updates"]
         self.num_warmup = state["counters"]["num_warmup"]
+        self.is_standardised, self.is_taught = state["flags"]["is_standardised"], state["flags"]["is_taught"]
+        self.update = self._updater()
         self.refresh()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from control.config import ControlConfig
-from control.reward_config import RewardConfig
 from control.sac_config import SACConfig
 from envs.robots.config import PeopleConfig
 from envs.robots.table import Robot, robot
@@ -41,6 +40,8 @@ PACES: dict[str, Pace] = {
 USUAL = Pace(round_=1000, num_rounds=400, beta=0.05)
 REWARD_STEPS = 20
 """Descent steps of the reward in a round."""
+CLONING = 1000
+"""Rounds of everything that descends on data alone."""
 
 
 def pace(name: str) -> Pace:
@@ -58,23 +59,24 @@ def settings(name: str) -> ControlConfig:
             discount=one.discount,
             learning_rate=speed.learning_rate,
             learning_starts=one.learning_starts if speed is USUAL else 500,
+            critic_warmup=speed.round_,
             half=True,
         ),
-        reward=RewardConfig(absorbing=one.can_fall),
     )
 
 
 def row(name: str, method: Method) -> Method:
     """The row with the step sizes and lengths that suit a robot."""
     one, speed = robot(name), pace(name)
-    # Against its own behaviour a policy only learns where that resembles a demonstration at all.
-    plays_itself = method.reward == "implicit" and any(phase.needs_own_samples for phase in method.phases)
+    # Ratios to an untaught policy say little, of one's own behaviour or of a comparison. Cloning first is also what
+    # these methods do in language; direct-aihf clones while it compares.
+    ratios = method.reward == "implicit" and not any(phase.clones for phase in method.phases)
     return replace(
         method,
-        init="clone" if plays_itself else method.init,
+        init="clone" if ratios else method.init,
         beta=speed.beta if method.reward == "explicit" else method.beta,
         gamma=1.0,
-        warm_start=replace(method.warm_start, rounds=1000),
+        warm_start=replace(method.warm_start, rounds=CLONING),
         policy_descent=DescentConfig(learning_rate=3e-4, max_grad_norm=10.0),
         reward_descent=_settling(method, speed),
         phases=tuple(_phase(phase, method, one, speed) for phase in method.phases),
@@ -83,12 +85,21 @@ def row(name: str, method: Method) -> Method:
 
 def note(method: Method) -> str:
     """What a user should know of this method in this world."""
+    said = []
     if method.reward == "implicit" and method.uses_preferences:
-        return (
+        said.append(
             "Comparisons here are of segments, and on segments the likelihood form of preferences is contrastive "
             "preference learning: it compares regrets, not returns."
         )
-    return ""
+    if method.init == "clone" and not any(phase.needs_own_samples for phase in method.phases):
+        said.append("The policy is cloned from the demonstrations first; --method.init base begins without them.")
+    steps = sum(phase.rounds * phase.reward_steps for phase in method.phases)
+    if method.reward_descent.schedule == "cosine" and method.reward_descent.total_steps != steps:
+        said.append(
+            f"The reward's step size reaches zero after {method.reward_descent.total_steps} steps, but {steps} are "
+            f"planned; --method.reward-descent.total-steps {steps} would fit."
+        )
+    return " ".join(said)
 
 
 def _settling(method: Method, speed: Pace) -> DescentConfig:
@@ -100,15 +111,16 @@ def _settling(method: Method, speed: Pace) -> DescentConfig:
 
 def _phase(phase: Phase, method: Method, one: Robot, speed: Pace) -> Phase:
     if method.reward == "none":
-        return replace(phase, rounds=1000)
+        return replace(phase, rounds=CLONING)
     if method.reward == "implicit":
-        return _implicit(phase)
+        return _implicit(phase, one)
     common = {"preference_sharpness": 5.0 / speed.segment}
     if phase.policy_updates == 0:  # the reward alone, of rlhf
-        return replace(phase, rounds=1000, batch_size=64, **common)
+        return replace(phase, rounds=CLONING, batch_size=64, **common)
     climbing = replace(phase, policy_updates=speed.round_, rounds=speed.num_rounds, **common)
     if not phase.learns_demonstrations:
-        return replace(climbing, practice=1, until="rounds")
+        # One round more: methods that learn their reward on the way climb once more when it is done.
+        return replace(climbing, rounds=speed.num_rounds + 1, practice=1, until="rounds")
     # Divided by the horizon, the linear term is a mean over steps, as the reward's gradient penalty is.
     steps = one.horizon or 1000
     return replace(
@@ -121,12 +133,13 @@ def _phase(phase: Phase, method: Method, one: Robot, speed: Pace) -> Phase:
     )
 
 
-def _implicit(phase: Phase) -> Phase:
+def _implicit(phase: Phase, one: Robot) -> Phase:
     """Ratios of densities over short windows: over whole episodes any sigmoid is saturated."""
-    changes: dict[str, object] = {"preference_sharpness": 0.1} if phase.preference != "none" else {}
     if phase.needs_own_samples:
-        return replace(phase, segment=10, batch_size=64, rounds=min(phase.rounds, 50), **changes)  # type: ignore[arg-type]
-    return replace(phase, rounds=500, batch_size=64 if phase.demonstration == "none" else 0, **changes)  # type: ignore[arg-type]
+        return replace(phase, segment=10, batch_size=64, rounds=min(phase.rounds, 50))
+    if phase.clones:  # a mean over steps, or a thousand of them would drown the comparisons
+        return replace(phase, rounds=CLONING, demonstration_weight=1.0 / (one.horizon or 1000))
+    return replace(phase, rounds=CLONING, batch_size=64)
 
 
 EXPERT = Method(

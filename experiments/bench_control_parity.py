@@ -121,7 +121,13 @@ def ours(domain: Any, seed: int, num_steps: int, num_examinations: int) -> list[
     from unified_irl.feed import stream
 
     draw, num_starts = stream(seed, "parity"), starts(domain.config.robot)
-    settings = SACConfig(temperature="auto", learning_starts=num_starts, half=True, discount=domain.robot.discount)
+    settings = SACConfig(
+        temperature="auto",
+        learning_starts=num_starts,
+        half=True,
+        discount=domain.robot.discount,
+        log_std_floor=-20.0,
+    )
     simulators = domain.simulators(1)
     trainer = Trainer(simulators[0].env, simulators, settings, draw)
     curve: list[float] = []

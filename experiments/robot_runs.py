@@ -55,7 +55,7 @@ def load_robot_run(path: Path, which: str, elsewhere: str) -> RobotRun:
     """The newest or the best checkpoint; of another world's run, `elsewhere` is said to whoever asked."""
     if not (path / "config.json").is_file():
         raise UserError(f"{path} holds no run (no config.json in it); give the directory that `train` wrote.")
-    task_name, config = config_from_json(read_json(path / "config.json"), str(path / "config.json"))
+    task_name, config = config_from_json(read_json(path / "config.json"), str(path / "config.json"), with_files=False)
     if not isinstance(config.task, ControlConfig):
         raise UserError(f"{path} is a run of {task_name}, which is no robot task. {elsewhere}")
     chosen = (checkpoint.best if which == "best" else checkpoint.latest)(path / "checkpoints")

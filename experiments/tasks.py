@@ -15,7 +15,7 @@ from control.config import ControlConfig
 from envs.robots.table import ANY, ROBOTS, robot
 from envs.walks.config import WalksConfig
 from unified_irl.descent_config import DescentConfig
-from unified_irl.errors import unknown_name
+from unified_irl.errors import UserError, unknown_name
 from unified_irl.methods import Method
 from unified_irl.run_config import RunConfig
 
@@ -61,9 +61,11 @@ def _walks_tuned(row: Method) -> Method:
     )
 
 
-def _robot_domain(config: ControlConfig, seed: int) -> Domain:
+def _robot_domain(name: str, config: ControlConfig, seed: int) -> Domain:
     from control.domain import ControlDomain
 
+    if config.robot != name:
+        raise UserError(f"task.robot is {config.robot}, but the task is {name}; name the robot as the task instead.")
     return ControlDomain(config, seed)
 
 
@@ -73,7 +75,7 @@ def _robot(name: str) -> Task:
         config=ControlConfig,
         settings=partial(tuned.settings, name),
         tuned=partial(tuned.row, name),
-        build=_robot_domain,
+        build=partial(_robot_domain, name),
         run=tuned.run_settings(name),
         note=tuned.note,
     )

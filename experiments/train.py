@@ -97,7 +97,9 @@ class _Head:
     seed: int
 
 
-def config_from_json(data: dict[str, Any], where: str) -> tuple[str, TrainConfig[Any]]:
+def config_from_json(data: dict[str, Any], where: str, *, with_files: bool = True) -> tuple[str, TrainConfig[Any]]:
+    """The task's name and the settings. What goes on learning needs the files it began with; what only looks at what
+    was learnt does without them (`with_files`)."""
     from unified_irl.serialise import from_json
 
     if not isinstance(data, dict):
@@ -113,7 +115,7 @@ def config_from_json(data: dict[str, Any], where: str) -> tuple[str, TrainConfig
         run=from_json(RunConfig, data["run"], f"{where}, run"),
         tracking=from_json(TrackingConfig, data["tracking"], f"{where}, tracking"),
     )
-    for name, fingerprint in fingerprints(config.task).items():
+    for name, fingerprint in fingerprints(config.task).items() if with_files else ():
         if data.get("files", {}).get(name, fingerprint) != fingerprint:
             raise UserError(
                 f"{where}: {_files(config.task)[name]} is missing or no longer holds what the run began with; "

@@ -30,6 +30,7 @@ from unified_irl.conformance import CHECKS, check_domain
 from unified_irl.conformance_bench import reloaded, same
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
+from unified_irl.feedback_files import save_preferences
 from unified_irl.implicit import ImplicitReward
 from unified_irl.learner import Learner
 from unified_irl.methods import METHODS, Method
@@ -189,7 +190,7 @@ def test_the_task_itself_can_pay() -> None:
     assert torch.equal(drawn.reward, replay.rows[:20, -3])
     assert float(drawn.reward.max()) < 0.0
     assert "reward/step_pearson" not in domain.evaluate(learner.policy, learner.learnt_reward)
-    with pytest.raises(UserError, match="set reward_steps to 0"):
+    with pytest.raises(UserError, match="use it with a row whose phases only practise"):
         finished(domain, tiny_row("ml-irl"))
 
 
@@ -253,7 +254,31 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
         ControlDomain(replace(usual, robot="walker2d"), 0).demonstrations  # noqa: B018
     people = write_files("pendulum", tmp_path)
     alone = replace(people, demonstrations_file="")
-    with pytest.raises(UserError, match=r"name the file that holds them as people.demonstrations_file"):
+    with pytest.raises(UserError, match=r"name the file that holds them as people.compared_file"):
         ControlDomain(replace(usual, people=alone), 0).preferences  # noqa: B018
     with pytest.raises(UserError, match="observation"):
         ControlDomain(replace(tiny_config("hopper"), people=people), 0).demonstrations  # noqa: B018
+
+
+def test_comparisons_say_what_an_end_is_worth() -> None:
+    """With absorbing steps, a segment that runs into a fall goes on in them, so that every segment covers 8 steps; as
+    they come, segments end where the episode did."""
+    config = tiny_config("hopper")
+    people_ = replace(config.people, num_preferences=64, segment_length=8, num_compared_episodes=2)
+    for ends in ("absorbing", "as they come"):
+        compared = ControlDomain(replace(config, people=people_, ends=ends), 0).preferences
+        assert compared is not None
+        covered = compared.first.mask.sum(1) + compared.first.data["absorbing"].sum(1)
+        assert bool((compared.first.data["absorbing"] > 0).any()) == (ends == "absorbing")
+        if ends == "absorbing":
+            assert covered.tolist() == [8.0] * len(compared)
+
+
+def test_collected_preferences_are_read_again(tmp_path: Path) -> None:
+    domain = ControlDomain(tiny_config("pendulum"), 0)
+    assert domain.preferences is not None
+    path = tmp_path / "preferences.safetensors"
+    save_preferences(path, domain.preferences)
+    again = ControlDomain(replace(domain.config, people=replace(domain.config.people, preferences_file=str(path))), 1)
+    assert again.preferences is not None
+    assert torch.equal(again.preferences.label, domain.preferences.label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -382,14 +383,15 @@ def test_improving_hands_back_what_was_practised() -> None:
     assert int(own.mask.sum()) <= 110
     assert bool((own.context_id == 0).all())
     torch.testing.assert_close(policy.log_prob(own).detach(), own.behaviour_log_prob)
-    discounted = (own.data["true_reward"] - 0.1 * own.behaviour_log_prob) * own.discount(0.99)
+    uniform = -3.0 * math.log(2.0) * own.mask  # the density of acting at random, of three actions within [−1, 1]
+    discounted = (own.data["true_reward"] - 0.1 * (own.behaviour_log_prob - uniform)) * own.discount(0.99)
     assert metrics["policy_loss"] == pytest.approx(-float(discounted.sum(1).mean()), rel=1e-4)
     assert metrics["own_return"] == pytest.approx(float(own.data["true_reward"].sum(1).mean()), rel=1e-4)
 
     slow = policy_of("pendulum")
     _, own = slow.improve(GroundTruth(), slow.frozen(), 0.1, 1.0, ONE, 5, seeded())
     assert (len(own), int(own.mask.sum())) == (1, 200)
-    assert slow.trainer.practice.num_steps == 55
+    assert slow.trainer.practice.num_steps == 255, "what is simulated to be handed back counts too"
 
 
 def test_what_practice_hands_back_is_what_it_did() -> None:
@@ -436,13 +438,15 @@ def test_a_reference_anchors_in_the_units_of_the_environment() -> None:
 
 
 def test_an_anchored_policy_climbs_and_tells_another_objective() -> None:
-    """r − β log π/π_ref, or r − β log π: two policies end up different though everything else is the same."""
+    """r − β log π/π_ref, for a reference or for acting at random: two policies end up different though everything else
+    is the same."""
     ends = []
-    for anchor, pull in (("uniform", 0.0), ("reference", 1.0)):
+    for anchor in ("uniform", "reference"):
         policy = policy_of("pendulum", anchor=anchor)
         reference = policy.frozen()
         metrics, own = policy.improve(GroundTruth(), reference, 0.5, 1.0, ONE, 20, seeded())
-        ratio = own.behaviour_log_prob - pull * reference.log_prob(own)
+        known = reference.log_prob(own) if anchor == "reference" else -math.log(2.0) * own.mask
+        ratio = own.behaviour_log_prob - known
         per_step = own.data["true_reward"] - 0.5 * ratio
         assert metrics["policy_loss"] == pytest.approx(-float((per_step * own.discount(0.99)).sum(1).mean()), rel=1e-4)
         ends.append(policy.trainer.networks.critic.flat.clone())

@@ -538,16 +538,18 @@ class Ends(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def test_with_a_horizon_the_end_pays_for_the_steps_left(tmp_path: Path) -> None:
-    """The world ends after 2 of 10 steps: the second step also pays 8 absorbing ones."""
+    """The world ends after 2 of 10 steps: the second step also pays 8 absorbing ones, discounted if so asked."""
     reward, path = saved(tmp_path, absorbing=True)
     absorbing = float(reward.for_policy().absorbing())
     paid = []
-    for horizon in (None, 10):
-        env = LearntReward(Ends(gym.make("Pendulum-v1")), path, horizon=horizon)
+    for horizon, discount in ((None, 1.0), (10, 1.0), (10, 0.5)):
+        env = LearntReward(Ends(gym.make("Pendulum-v1")), path, horizon=horizon, discount=discount)
         env.reset(seed=0)
         paid.append([float(env.step(np.array([0.5], np.float32))[1]) for _ in range(2)])
     assert paid[1][0] == paid[0][0]
     assert paid[1][1] - paid[0][1] == pytest.approx(8 * absorbing, rel=1e-4)
+    halves = sum(0.5**k for k in range(1, 9))
+    assert paid[2][1] - paid[0][1] == pytest.approx(halves * absorbing, rel=1e-4)
 
 
 def test_another_library_trains_on_it(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_rewards_with_absorbing_steps_are_exported_with_their_horizon(tmp_path: 
     path = trained_from(shown, tmp_path / "run", "inverted-pendulum", command)
     assert command("export", path, tmp_path / "out").code == 0
     readme = (tmp_path / "out" / "README.md").read_text()
-    wrapped = 'LearntReward(gymnasium.make("InvertedPendulum-v5"), "reward.safetensors", horizon=1000)'
+    wrapped = 'LearntReward(gymnasium.make("InvertedPendulum-v5"), "reward.safetensors", horizon=1000, discount=0.99)'
     assert wrapped in readme
     assert "also pays for the steps left" in readme
     blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.S)

@@ -102,6 +102,15 @@ def write_preferences(path: str | Path, comparisons: Comparisons, episodes: Traj
             partial.unlink(missing_ok=True)
 
 
+def is_parquet(path: str | Path) -> bool:
+    """Whether the file begins as parquet does; what cannot be opened is left to whoever reads it."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
 def read_preferences(path: str | Path, episodes: Trajectories, episodes_path: str | Path | None = None) -> Preferences:
     """The comparisons, with their segments cut from the episodes.
 

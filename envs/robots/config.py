@@ -23,7 +23,7 @@ class PeopleConfig:
     """Which of the task's own policies shows them."""
     demonstrations_file: str = ""
     """Episodes to learn from instead: a file or folder (safetensors, npz, HDF5, Minari, a Hugging Face dataset of
-    trajectories) or the id of a local Minari dataset, minari:NAME."""
+    trajectories) or the id of a local Minari dataset, minari:NAME. All of its episodes are shown."""
 
     num_preferences: int = 100
     """Comparisons made."""
@@ -38,8 +38,10 @@ class PeopleConfig:
     labeller: LabellerConfig = field(default_factory=LabellerConfig)
     """The labeller of the custom teacher."""
     preferences_file: str = ""
-    """Comparisons to learn from instead: a safetensors file, or parquet that refers to the episodes of
-    demonstrations_file."""
+    """Comparisons to learn from instead: a safetensors file, or parquet that refers to episodes of another file. They
+    are taken as they are: num_preferences, segment_length, compared and teacher are for those made here."""
+    compared_file: str = ""
+    """The file of episodes that a parquet preferences_file refers to; by default demonstrations_file."""
     data_seed: int = -1
     """Seed of the choice of demonstrations and of the comparisons; -1 takes the run's."""
 

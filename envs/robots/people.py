@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from envs.labeller import label, seen_return
 from envs.robots.config import PeopleConfig
-from envs.robots.episodes import Episode, trajectories
+from envs.robots.episodes import Episode, trajectories, with_absorbing
 from envs.robots.rollout import roll_out
 from envs.robots.simulators import Simulator
 from envs.robots.snapshots import Experts
@@ -49,18 +49,34 @@ def pool(experts: Experts, simulators: list[Simulator], config: PeopleConfig, dr
     return trajectories(episodes, torch.zeros(len(episodes), dtype=torch.long))
 
 
-def segments(behaviours: Trajectories, count: int, length: int, draw: Generator) -> Trajectories:
-    """Windows drawn evenly over all places where they fit; an episode shorter than the window is one by itself."""
-    room = (behaviours.mask.sum(1) - length).clamp(min=0) + 1
+def segments(
+    behaviours: Trajectories, count: int, length: int, draw: Generator, *, runs_on: bool = False
+) -> Trajectories:
+    """Windows drawn evenly over all places where they fit; an episode shorter than the window is one by itself.
+
+    Where episodes run on in an absorbing state, so do the windows at the end of one that the world ended: otherwise no
+    comparison would ever say what an end is worth.
+    """
+    steps = behaviours.mask.sum(1)
+    room = (steps - length).clamp(min=0) + 1
+    if runs_on:
+        room = torch.where(behaviours.terminated, steps, room)
     place = (torch.rand(count, generator=draw) * float(room.sum())).long()
     ends = room.cumsum(0)
     row = torch.searchsorted(ends, place, right=True).clamp(max=len(room) - 1)
     start = (place - (ends - room)[row]).clamp(min=0)
-    return behaviours[row].segment(start, length)
+    cut = behaviours[row].segment(start, length)
+    return with_absorbing(cut, length) if runs_on else cut
 
 
 def compare(
-    behaviours: Trajectories, config: PeopleConfig, count: int, draw: Generator, makers: tuple[Provenance, ...]
+    behaviours: Trajectories,
+    config: PeopleConfig,
+    count: int,
+    draw: Generator,
+    makers: tuple[Provenance, ...],
+    *,
+    runs_on: bool,
 ) -> Preferences:
     """Comparisons of segments by the configured teacher; a query that it skips is replaced by another."""
     answered: list[Preferences] = []
@@ -68,7 +84,7 @@ def compare(
         missing = count - sum(map(len, answered))
         if missing == 0:
             return answered[0] if len(answered) == 1 else Preferences.cat(answered)
-        sides = [segments(behaviours, missing, config.segment_length, draw) for _ in range(2)]
+        sides = [segments(behaviours, missing, config.segment_length, draw, runs_on=runs_on) for _ in range(2)]
         answered.append(judged(sides[0], sides[1], config, draw, makers))
     raise UserError(
         f"The teacher skipped so many queries that {count} comparisons could not be had; lower labeller.skip."

@@ -25,7 +25,7 @@ class Flags(Generic[TaskConfig]):
     """Seed of the data."""
     format: Literal["safetensors", "npz", "hdf5", "imitation", "minari"] = "safetensors"
     """How demonstrations of a robot are written: for this project, in D4RL's layout, or as `imitation` and Minari keep
-    them."""
+    them. Preferences are safetensors in any case."""
 
 
 def _written(shown: Demonstrations, directory: Path, format: str, *, is_robot: bool) -> Path | str:
@@ -60,9 +60,8 @@ def main(arguments: list[str]) -> None:
     if config.format != "safetensors" and domain.demonstrations is not None:
         path = _written(domain.demonstrations, Path(directory), config.format, is_robot=hasattr(config.task, "robot"))
         print(f"{len(domain.demonstrations)} demonstrations written to {path}")
-        return
     for name, feedback, save in (
-        ("demonstrations", domain.demonstrations, save_demonstrations),
+        ("demonstrations", domain.demonstrations if config.format == "safetensors" else None, save_demonstrations),
         ("preferences", domain.preferences, save_preferences),
     ):
         if feedback is not None:

@@ -101,7 +101,7 @@ def _about_the_reward(learnt: RobotRun, env: str, ours: str) -> str:
     state, action = f"numpy.zeros({one.observation_size})", f"numpy.zeros({one.action_size})"
     horizon, why = "", ""
     if task.ends == "absorbing":
-        horizon = f", horizon={learnt.domain.horizon}"
+        horizon = f", horizon={learnt.domain.absorbing_horizon}, discount={learnt.config.task.sac.discount}"
         why = " The step that ends an episode also pays for the steps left until the horizon, as it was learnt."
     return f"""
 ## The reward, for any library
