@@ -22,7 +22,7 @@ def expert_config(name: str, seed: int, rounds: int) -> TrainConfig[ControlConfi
         task=tuned.expert_settings(name),
         method=row,
         seed=seed,
-        run=RunConfig(evaluate_every=10 if row.phases[0].rounds >= 1000 else 2, checkpoint_seconds=300.0, keep=1),
+        run=RunConfig(evaluate_every=10 if row.phases[0].rounds >= 1000 else 1, checkpoint_seconds=300.0, keep=1),
         tracking=TrackingConfig(),
     )
 
