@@ -27,8 +27,17 @@ class Pace:
     beta: float
     """Temperature."""
     learning_rate: float = 3e-4
+    n_step: int = 1
+    """Steps of reward before a backup looks at the critics."""
     segment: int = 50
     """Steps of compared segments."""
+    expert_beta: float = 0.0
+    """Temperature of the experts' own training; 0 tunes it."""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a run takes hours rather than minutes."""
+        return self.round_ >= 1000
 
 
 PACES: dict[str, Pace] = {
@@ -36,6 +45,9 @@ PACES: dict[str, Pace] = {
     "inverted-pendulum": Pace(round_=500, num_rounds=30, beta=0.05, learning_rate=1e-3, segment=25),
     "inverted-double-pendulum": Pace(round_=500, num_rounds=50, beta=0.05, learning_rate=1e-3, segment=25),
     "reacher": Pace(round_=200, num_rounds=100, beta=0.02, learning_rate=1e-3, segment=10),
+    # With a tuned temperature and one step a hopper stands still for a hundred thousand steps.
+    "hopper": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, expert_beta=0.2),
+    "walker2d": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, expert_beta=0.2),
 }
 USUAL = Pace(round_=1000, num_rounds=400, beta=0.05)
 REWARD_STEPS = 20
@@ -58,7 +70,8 @@ def settings(name: str) -> ControlConfig:
         sac=SACConfig(
             discount=one.discount,
             learning_rate=speed.learning_rate,
-            learning_starts=one.learning_starts if speed is USUAL else 500,
+            n_step=speed.n_step,
+            learning_starts=one.learning_starts if speed.is_long else 500,
             critic_warmup=speed.round_,
             half=True,
         ),
@@ -158,17 +171,21 @@ def expert_settings(name: str) -> ControlConfig:
         learn_from="ground truth",
         ends="as they come",
         people=replace(usual.people, num_demonstrations=0, num_preferences=0),
-        sac=replace(usual.sac, temperature="auto"),
+        sac=replace(usual.sac, temperature="fixed" if pace(name).expert_beta else "auto"),
     )
 
 
 def expert_row(name: str) -> Method:
     """Two million updates, or what a small task needs; a run can be harvested before its end."""
     speed = pace(name)
-    rounds = 2000 if speed is USUAL else 2 * speed.num_rounds
-    return replace(EXPERT, phases=(replace(EXPERT.phases[0], policy_updates=speed.round_, rounds=rounds),))
+    rounds = 2000 if speed.is_long else 2 * speed.num_rounds
+    return replace(
+        EXPERT,
+        beta=speed.expert_beta or EXPERT.beta,
+        phases=(replace(EXPERT.phases[0], policy_updates=speed.round_, rounds=rounds),),
+    )
 
 
 def run_settings(name: str) -> RunConfig:
     """A replay of many steps makes checkpoints of many megabytes."""
-    return RunConfig() if pace(name) is not USUAL else RunConfig(checkpoint_seconds=300.0)
+    return RunConfig(checkpoint_seconds=300.0) if pace(name).is_long else RunConfig()
