@@ -9,10 +9,10 @@ demo: $(VENV)/installed
 	$(BIN)/unified-irl demo
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-all: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m "not gpu"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
