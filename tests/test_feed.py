@@ -303,3 +303,50 @@ def test_absent_parts_stay_absent_and_change_no_draw_of_the_others():
     assert [row_of(step.demonstrations) for step in both] == [row_of(step.demonstrations) for step in alone]
     again = batches(demonstrations, batch_size=2, reward_steps=5, turn=1)
     assert [row_of(step.demonstrations) for step in again] != [row_of(step.demonstrations) for step in alone]
+
+
+def numbered(lengths: list[int], context_id: list[int] | None = None) -> Trajectories:
+    """Behaviours whose steps carry their own number."""
+    count, longest = len(lengths), max(lengths)
+    mask = torch.arange(longest) < torch.tensor(lengths)[:, None]
+    return Trajectories(
+        data={"step": torch.arange(longest).expand(count, -1) * mask},
+        mask=mask,
+        rewarded=mask,
+        context_id=torch.tensor(context_id or [0] * count),
+        weight=torch.ones(count),
+        behaviour_log_prob=torch.zeros(count, longest),
+        start_step=torch.zeros(count, dtype=torch.long),
+        terminated=torch.zeros(count, dtype=torch.bool),
+        truncated=torch.ones(count, dtype=torch.bool),
+    )
+
+
+def test_windows_lie_anywhere_within_their_behaviour() -> None:
+    """Windows of 3 in behaviours of 5 and 2 steps: they begin at 0, 1 or 2 of the first; the second is given whole."""
+    behaviours, draw, starts = numbered([5, 2]), torch.Generator().manual_seed(0), []
+    for _ in range(60):
+        cut = feed.window(behaviours, 3, draw)
+        assert cut.mask.sum(1).tolist() == [3, 2]
+        start = int(cut.start_step[0])
+        assert cut.data["step"][0].tolist() == [start, start + 1, start + 2]
+        assert int(cut.start_step[1]) == 0
+        starts.append(start)
+    assert {starts.count(k) > 8 for k in (0, 1, 2)} == {True}
+
+
+def test_a_batch_can_hold_more_windows_than_there_are_behaviours() -> None:
+    phase = Phase(name="it", demonstration="pairwise", segment=2, batch_size=6, reward_steps=3)
+    shown, own = numbered([5, 5]), numbered([4, 4])
+    for batch in feed.batches(shown, own, None, phase, 0, 0, 0):
+        assert batch.demonstrations is not None
+        assert batch.own is not None
+        assert batch.demonstrations.mask.shape == batch.own.mask.shape == (6, 2)
+
+
+def test_own_samples_weigh_contexts_as_the_demonstrations_do_without_being_paired() -> None:
+    """Two demonstrations of context 0 and one of 1; own samples: one of 0, four of 1, and one of 2, which none showed."""
+    shown, own = numbered([1, 1, 1], [0, 0, 1]), numbered([1] * 6, [0, 1, 1, 1, 1, 2])
+    weighed = feed.weighed(shown, own)
+    assert weighed.context_id.tolist() == [0, 1, 1, 1, 1]
+    assert weighed.weight.tolist() == [2.0, 0.25, 0.25, 0.25, 0.25]
