@@ -345,7 +345,7 @@ def test_a_batch_can_hold_more_windows_than_there_are_behaviours() -> None:
 
 
 def test_own_samples_weigh_contexts_as_the_demonstrations_do_without_being_paired() -> None:
-    """Two demonstrations of context 0, one of 1; own samples: one of 0, four of 1, and one of 2, which nobody showed."""
+    """Shown: context 0 twice, 1 once. Own samples: one of 0, four of 1, and one of 2, which nobody showed."""
     shown, own = numbered([1, 1, 1], [0, 0, 1]), numbered([1] * 6, [0, 1, 1, 1, 1, 2])
     weighed = feed.weighed(shown, own)
     assert weighed.context_id.tolist() == [0, 1, 1, 1, 1]
