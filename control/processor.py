@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -12,16 +15,23 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30
 
 
-def suit_updates() -> None:
-    """Keep freed memory, and treat vanishing numbers as zero.
-
-    glibc hands the memory of large temporaries back to the system as soon as they are gone, and the next update pays
-    for every page of it again. Gradients of units that hardly matter become denormal numbers, which take a processor
-    many times longer than ordinary ones.
-    """
-    torch.set_flush_denormal(True)
+def keep_memory() -> None:
+    """Keep freed memory in this process: glibc hands that of large temporaries back to the system as soon as they are
+    gone, and the next update pays for every page of it again."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
             libc.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
             libc.mallopt(MMAP_THRESHOLD, KEPT_BYTES)
+
+
+@contextmanager
+def vanishing_numbers_as_zero() -> Iterator[None]:
+    """Gradients of units that hardly matter become denormal numbers, which take a processor many times longer than
+    ordinary ones. Whoever computes elsewhere in this process keeps theirs."""
+    was_on = math.nextafter(0.0, 1.0) * 1.0 == 0.0
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was_on)

@@ -24,7 +24,7 @@ from stable_baselines3.sac.policies import Actor
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from control.processor import suit_updates
+from control.processor import keep_memory, vanishing_numbers_as_zero
 from control.stack import Stack, linears
 from control.update import LOG_STD_MIN, Networks, Transitions, update
 
@@ -32,7 +32,7 @@ from control.update import LOG_STD_MIN, Networks, Transitions, update
 class FastSAC(SAC):
     """SAC whose critics are one batched product and whose update builds no graph.
 
-    Building one sets two habits of the whole process: see `control.processor`.
+    Building one makes the process keep its freed memory: see `control.processor`.
     """
 
     half: bool = False
@@ -47,7 +47,7 @@ class FastSAC(SAC):
     def _setup_model(self) -> None:
         super()._setup_model()
         self.metrics = {}
-        suit_updates()
+        keep_memory()
         self.networks = self._stacked() if self._is_plain() else None
 
     def _is_plain(self) -> bool:
@@ -94,6 +94,7 @@ class FastSAC(SAC):
         )
 
     @torch.no_grad()
+    @vanishing_numbers_as_zero()
     def train(self, gradient_steps: int, batch_size: int = 64) -> None:
         """As in SAC, without waiting for the device after an update."""
         if self.networks is None:

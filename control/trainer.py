@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from control.captured import CapturedUpdate
 from control.practice import Practice
+from control.processor import vanishing_numbers_as_zero
 from control.replay import Replay, StepReward
 from control.sac import FastSAC
 from control.sac_config import SACConfig
@@ -66,6 +67,7 @@ class Trainer:
         self.shown.load_state_dict({"rows": rows, "head": 0})
 
     @torch.no_grad()
+    @vanishing_numbers_as_zero()
     def train(
         self, reward: StepReward, alpha: float, gamma: float, num_updates: int, generator: Generator
     ) -> tuple[Metrics, list[Episode]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from control.acting import Speaker
 from control.ground_truth import GroundTruth, TrueSteps
 from control.policy import Anchored, ControlPolicy
+from control.processor import vanishing_numbers_as_zero
 from control.sac_config import SACConfig
 from control.trainer import Trainer
 from envs.robots.episodes import trajectories, with_absorbing
@@ -503,3 +504,16 @@ def test_demonstrated_steps_are_paid_what_the_task_paid() -> None:
     one.show(*shown(5, 100.0, paid=5.0))
     batch = one._batch(TrueSteps(), 0.9, seeded())
     assert batch.reward[batch.observation[:, 0] == 100.0].tolist() == [5.0] * 16
+
+
+def test_other_computations_keep_their_smallest_numbers() -> None:
+    """Training treats vanishing numbers as zero; whoever computes before or after it does not."""
+    smallest = math.nextafter(0.0, 1.0)
+    train(trainer("pendulum"), 3)
+    assert smallest * 1.0 > 0.0
+    with vanishing_numbers_as_zero():
+        assert smallest * 1.0 == 0.0
+        with vanishing_numbers_as_zero():
+            assert smallest * 1.0 == 0.0
+        assert smallest * 1.0 == 0.0, "what was on stays on"
+    assert smallest * 1.0 > 0.0
