@@ -7,6 +7,8 @@ from typing import Literal
 
 from unified_irl.errors import UserError
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SACConfig:
@@ -59,8 +61,9 @@ class SACConfig:
     act alike by their mean, and more narrowly at random where the floor was reached."""
     action_margin: float = 0.005
     """Demonstrated actions this close to their bounds are taken to lie this far inside, where densities are tame."""
-    half: bool = False
-    """Products between hidden layers in bfloat16."""
+    precision: Precision = "float32"
+    """Of products between hidden layers; auto takes bfloat16 where the processor is faster with it, so that a run is
+    repeated to the last bit on processors of one kind."""
     graph: bool = False
     """On a GPU: capture the update as one CUDA graph."""
 

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 
 from control.captured import CapturedUpdate
 from control.practice import Practice
-from control.processor import vanishing_numbers_as_zero
+from control.processor import gains_from_bfloat16, vanishing_numbers_as_zero
 from control.replay import Replay, StepReward
 from control.sac import FastSAC
 from control.sac_config import SACConfig
@@ -261,7 +261,7 @@ def _sac(env: Env, config: SACConfig, generator: Generator, device: str) -> Fast
             ent_coef="auto" if config.temperature == "auto" else 1.0,
             policy_kwargs={"net_arch": list(config.hidden), "n_critics": config.num_critics},
             device=device,
-            half=config.half,
+            half=gains_from_bfloat16(device) if config.precision == "auto" else config.precision == "bfloat16",
             log_std_floor=config.log_std_floor,
         )
     sac.buffer_size = config.buffer_size

@@ -73,7 +73,7 @@ def settings(name: str) -> ControlConfig:
             n_step=speed.n_step,
             learning_starts=one.learning_starts if speed.is_long else 500,
             critic_warmup=speed.round_,
-            half=True,
+            precision="auto",
         ),
     )
 

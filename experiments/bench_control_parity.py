@@ -124,7 +124,7 @@ def ours(domain: Any, seed: int, num_steps: int, num_examinations: int) -> list[
     settings = SACConfig(
         temperature="auto",
         learning_starts=num_starts,
-        half=True,
+        precision="auto",
         discount=domain.robot.discount,
         log_std_floor=-20.0,
     )

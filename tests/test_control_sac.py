@@ -293,7 +293,9 @@ def test_numbers_are_logged_as_by_stable_baselines3() -> None:
 # Exports of the trainer
 
 
-@pytest.mark.parametrize("sac", [{}, {"normalise_observations": True}, {"half": True, "hidden": (16, 16, 16)}])
+@pytest.mark.parametrize(
+    "sac", [{}, {"normalise_observations": True}, {"precision": "bfloat16", "hidden": (16, 16, 16)}]
+)
 def test_an_exported_policy_acts_and_earns_alike_in_stable_baselines3(sac: dict[str, Any], tmp_path: Path) -> None:
     """`evaluate_policy` of a file loaded by plain SAC: the returns of the policy here, acting by its mean."""
     one = trainer("pendulum", **sac)
@@ -370,11 +372,11 @@ def test_an_optimiser_of_the_users_own_still_sees_the_modules() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("half", [False, True])
-def test_pendulum_is_solved(half: bool) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_pendulum_is_solved(precision: str) -> None:
     """In 6,000 steps under the true reward, as the zoo's learning rate does it: a mean return above −200."""
     one = trainer("pendulum", hidden=(256, 256), batch_size=256, learning_rate=1e-3, temperature="auto",
-                  learning_starts=500, buffer_size=10_000, half=half)  # fmt: skip
+                  learning_starts=500, buffer_size=10_000, precision=precision)  # fmt: skip
     one.train(Paid(), 0.1, 0.99, 5_500, seeded(1))
     assert one.practice.num_steps == 6_000
     returns, _ = evaluate_policy(one.export(), seeded_pendulum(), n_eval_episodes=20)

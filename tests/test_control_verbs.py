@@ -47,7 +47,7 @@ from unified_irl.statistics import mean_interval, paired_difference
 from unified_irl.tracking import TrackingConfig
 
 NETWORKS: dict[str, Any] = {
-    "learning_starts": 50, "critic_warmup": 0, "hidden": (16, 16), "half": False, "batch_size": 32,
+    "learning_starts": 50, "critic_warmup": 0, "hidden": (16, 16), "precision": "float32", "batch_size": 32,
 }  # fmt: skip
 ELSEWHERE = "import sys; sys.modules.update(dict.fromkeys(['unified_irl', 'envs', 'control', 'experiments']))\n"
 """A machine that has never heard of this project."""

@@ -392,7 +392,7 @@ def tiny_pendulum(**people: Any) -> Any:
     config = tuned.settings("pendulum")
     return replace(
         config,
-        sac=replace(config.sac, hidden=(16,), learning_starts=50, critic_warmup=0, batch_size=16, half=False),
+        sac=replace(config.sac, hidden=(16,), learning_starts=50, critic_warmup=0, batch_size=16, precision="float32"),
         people=replace(config.people, **({"num_preferences": 8, "num_compared_episodes": 1} | people)),
         reward=replace(config.reward, num_members=2, hidden=(8,), penalty_points=8),
         num_examined=1,

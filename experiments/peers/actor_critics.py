@@ -12,7 +12,7 @@ from stable_baselines3 import SAC
 
 from control.ground_truth import GroundTruth
 from control.sac import FastSAC
-from control.sac_config import SACConfig
+from control.sac_config import Precision, SACConfig
 from control.trainer import Trainer
 from envs.robots.simulators import Simulator
 from envs.robots.table import robot
@@ -22,9 +22,9 @@ CHUNK = 50
 """Steps at a time."""
 
 
-def trainer(*, half: bool, learning_starts: int) -> Callable[[], int]:
+def trainer(*, precision: Precision, learning_starts: int) -> Callable[[], int]:
     """Our trainer under the task's own reward, its temperature tuned as in Stable-Baselines3."""
-    config = SACConfig(temperature="auto", half=half, learning_starts=learning_starts)
+    config = SACConfig(temperature="auto", precision=precision, learning_starts=learning_starts)
     simulators, generator = [Simulator(ROBOT)], torch.Generator().manual_seed(0)
     made, reward = Trainer(simulators[0].env, simulators, config, generator), GroundTruth().for_policy()
 
@@ -53,8 +53,8 @@ def main() -> None:
     torch.set_num_threads(1)
     told = options()
     makers: dict[str, Callable[[], Callable[[], int]]] = {
-        "trainer, half": lambda: trainer(half=True, learning_starts=told["learning_starts"]),
-        "trainer": lambda: trainer(half=False, learning_starts=told["learning_starts"]),
+        "trainer, half": lambda: trainer(precision="bfloat16", learning_starts=told["learning_starts"]),
+        "trainer": lambda: trainer(precision="float32", learning_starts=told["learning_starts"]),
         "FastSAC": lambda: baseline(FastSAC, learning_starts=told["learning_starts"]),
         "SAC": lambda: baseline(SAC, learning_starts=told["learning_starts"]),
     }
