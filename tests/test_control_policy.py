@@ -130,7 +130,7 @@ def test_critics_are_forgotten_when_the_reward_moved() -> None:
 
 
 def test_forgotten_critics_are_fresh_and_their_targets_too() -> None:
-    one, other = (trainer("pendulum", half=True, hidden=(16, 16, 16)) for _ in range(2))
+    one, other = (trainer("pendulum", precision="bfloat16", hidden=(16, 16, 16)) for _ in range(2))
     train(one, 5)
     actor, critic = one.networks.actor.flat.clone(), one.networks.critic.flat.clone()
     for each in (one, other):
@@ -219,7 +219,7 @@ def test_discounts_are_those_of_the_call() -> None:
 
 FULL: dict[str, Any] = {
     "temperature": "auto", "n_step": 3, "normalise_observations": True, "reset_critics_above": 0.5,
-    "demonstrated_share": 0.25, "critic_warmup": 10, "updates_per_step": 0.7, "actor_every": 2, "half": True,
+    "demonstrated_share": 0.25, "critic_warmup": 10, "updates_per_step": 0.7, "actor_every": 2, "precision": "bfloat16",
 }  # fmt: skip
 
 
@@ -517,3 +517,12 @@ def test_other_computations_keep_their_smallest_numbers() -> None:
             assert smallest * 1.0 == 0.0
         assert smallest * 1.0 == 0.0, "what was on stays on"
     assert smallest * 1.0 > 0.0
+
+
+@pytest.mark.parametrize("has_units", [False, True])
+def test_the_precision_is_what_the_processor_is_fast_with(has_units: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of its products are in bfloat16 where there are matrix units for it, none where there are none, whatever
+    the settings of another processor were; and a named precision is taken anywhere."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": has_units})
+    kinds = {kind: trainer("pendulum", precision=kind).sac.half for kind in ("auto", "float32", "bfloat16")}
+    assert kinds == {"auto": has_units, "float32": False, "bfloat16": True}
