@@ -1,1 +1,1 @@
-"""The language world: no code yet; the core and the exact graph world come first."""
+"""The language world: causal language models of transformers, taught token by token."""

@@ -1,0 +1,134 @@
+"""The base model of a task: taught the task's language on first use, and kept by the content of what it was taught."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from envs.language.task import LanguageTask
+from llm.codec import Codec, word_tokenizer
+from llm.config import ModelConfig
+from llm.log_prob import token_log_prob
+from llm.models import check_head, load, output_weight, prepared, small_model
+from llm.sizes import Shape, shape_of
+from unified_irl.errors import UserError
+from unified_irl.feed import stream
+
+VERSION = 1
+"""Goes up when the teaching below changes."""
+ROOM = 64
+"""Contexts are multiples of this."""
+
+
+def cache_folder(given: str) -> Path:
+    """Where base models and log-probabilities are kept."""
+    return Path(given or os.environ.get("UNIFIED_IRL_CACHE") or Path.home() / ".cache" / "unified-irl")
+
+
+def base_model(config: ModelConfig, task: LanguageTask, cache: Path) -> tuple[PreTrainedModel, Codec, str]:
+    """The model, its codec, and the content of its weights as a name."""
+    if config.path:
+        model, tokenizer = load(config)
+        where = config.path
+    else:
+        folder = taught(config, task, cache)
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, attn_implementation="sdpa")
+        model, tokenizer = prepared(model, config), AutoTokenizer.from_pretrained(folder)
+        where = str(folder)
+    check_head(model, where)
+    return model, Codec(tokenizer), content_of(model)
+
+
+def content_of(model: PreTrainedModel) -> str:
+    """A name for these very weights."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def taught(config: ModelConfig, task: LanguageTask, cache: Path) -> Path:
+    """The folder of the small model that has read the task's corpus."""
+    shape = shape_of(config)
+    documents = task.corpus(shape.documents, stream(config.base_seed, "corpus", task.name))
+    tokenizer = word_tokenizer(task.words)
+    codec = Codec(tokenizer)
+    rows = [[codec.begin, *codec.ids(text), codec.end] for text in documents]
+    longest = max(len(codec.prompt(text)) for text in task.prompts) + task.max_words + 1
+    context = -(-max(longest, *map(len, rows)) // ROOM) * ROOM
+    facts = {"version": VERSION, "task": task.name, "shape": asdict(shape), "family": config.family,
+             "context": context, "seed": config.base_seed, "words": task.words}  # fmt: skip
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    digest.update("\n".join(documents).encode())
+    folder = cache / "bases" / f"{task.name}-{digest.hexdigest()[:20]}"
+    if (folder / "model.safetensors").is_file():
+        return folder
+    plain = ModelConfig(family=config.family, base_seed=config.base_seed)
+    model = small_model(plain, shape, len(tokenizer), context)
+    teach(model, rows, shape, config.base_seed, f"teaching {task.name}'s language to a model of its own")
+    try:
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}")
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        (partial / "taught.json").write_text(json.dumps(facts | {"documents": len(documents)}, indent=1))
+        if not folder.exists():
+            partial.rename(folder)
+    except OSError as error:
+        if not (folder / "model.safetensors").is_file():  # another run may have been faster
+            raise UserError(
+                f"The base model cannot be kept in {folder}: {error.strerror or error}; free space, or set cache to a "
+                "folder that can be written."
+            ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def teach(model: PreTrainedModel, rows: list[list[int]], shape: Shape, seed: int, what: str) -> float:
+    """Next-token prediction on whole documents; the mean loss of the last steps."""
+    draw = stream(seed, "teaching")
+    optimiser = torch.optim.AdamW(model.parameters(), lr=shape.learning_rate, weight_decay=0.01, fused=True)
+    num_steps = max(1, shape.passes * len(rows) // shape.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, shape.learning_rate, total_steps=num_steps + 1)
+    token_ND, length_N = _table(rows)
+    order = torch.cat([torch.randperm(len(rows), generator=draw) for _ in range(shape.passes + 1)])
+    recent, told = 0.0, time.monotonic()
+    for step in range(num_steps):
+        some = order[step * shape.batch : (step + 1) * shape.batch]
+        loss = document_loss(model, token_ND[some], length_N[some])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        recent = float(loss) if step == 0 else 0.95 * recent + 0.05 * float(loss)
+        if time.monotonic() - told > 5.0:
+            told = time.monotonic()
+            print(f"{what}: step {step + 1}/{num_steps}, loss {recent:.3f}", file=sys.stderr, flush=True)
+    return recent
+
+
+def document_loss(model: PreTrainedModel, token_BT: Tensor, length_B: Tensor) -> Tensor:
+    """−log π of every token but the first, a mean over tokens."""
+    longest = int(length_B.max())
+    token_BT = token_BT[:, :longest].to(model.device)
+    real_BT = torch.arange(1, longest, device=token_BT.device) < length_B.to(token_BT.device)[:, None]
+    hidden = model.base_model(token_BT[:, :-1], use_cache=False).last_hidden_state
+    return -token_log_prob(hidden[real_BT], output_weight(model), token_BT[:, 1:][real_BT]).mean()
+
+
+def _table(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    length = torch.tensor([len(row) for row in rows])
+    token = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    return token, length

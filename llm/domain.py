@@ -1,0 +1,260 @@
+"""A language task as a domain: its people's feedback, what it builds for a method, and how it examines what was learnt."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+from typing import TypeVar
+
+import torch
+from torch import Generator, Tensor
+
+from envs.language.people import among
+from envs.language.task import LanguageTask
+from llm import examination, feedback
+from llm.base import base_model, cache_folder
+from llm.config import LanguageConfig
+from llm.examination import WordSpeaker
+from llm.policy import LanguagePolicy
+from llm.references import Remembering
+from llm.reward import TextReward
+from llm.roles import Adapter, Base, Role, Shared, Whole
+from llm.sampler import complete
+from llm.speech import Manner, Speech
+from unified_irl.contracts import Metrics, Parts, RewardFunction, Sampler
+from unified_irl.errors import UserError
+from unified_irl.feed import stream
+from unified_irl.feedback import Demonstrations, Preferences
+from unified_irl.feedback_files import load_demonstrations, load_preferences
+from unified_irl.methods import Method, Phase
+from unified_irl.trajectories import Contexts, Trajectories
+
+Feedback = TypeVar("Feedback", Demonstrations, Preferences)
+
+
+class LanguageDomain:
+    """Contexts are the task's prompts; some of them are kept for examinations."""
+
+    def __init__(self, config: LanguageConfig, seed: int, task: LanguageTask) -> None:
+        """The task is that of the data's seed, `data_seed_of(config, seed)`."""
+        self.config, self.seed, self.task = config, seed, task
+        self.data_seed = data_seed_of(config, seed)
+        self.device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+        if config.device == "cuda" and self.device == "cpu":
+            raise UserError("device is cuda, but no CUDA device can be used; choose auto or cpu.")
+        self.cache = cache_folder(config.cache)
+        self.base, self.codec, self.content = base_model(config.model, task, self.cache)
+        self.base.to(self.device)
+        self.base.requires_grad_(False)
+        self.contexts: Contexts = self.codec.contexts(task.prompts)
+        self.sharpness = 1.0
+
+    @cached_property
+    def manner(self) -> Manner:
+        sampler, engine = self.config.sampler, complete
+        if sampler.engine == "paged":
+            from llm.paged import complete as engine
+        return Manner(
+            end=self.codec.end,
+            max_tokens=sampler.max_tokens or self.task.max_words,
+            rows=sampler.rows,
+            tokens_per_pass=self.config.tokens_per_pass,
+            complete=engine,
+        )
+
+    @cached_property
+    def start(self) -> Remembering:
+        """The base model, as it speaks before anything is learnt."""
+        return Remembering(Whole(self.base), self.manner)
+
+    @cached_property
+    def demonstrations(self) -> Demonstrations | None:
+        people = self.config.people
+        if people.demonstrations_file:
+            return self._known(load_demonstrations(people.demonstrations_file), people.demonstrations_file)
+        if not people.num_demonstrations:
+            return None
+        draw = stream(self.data_seed, "demonstrations")
+        return feedback.demonstrate(self.task, self.codec, self.contexts, people.num_demonstrations, draw)
+
+    @cached_property
+    def preferences(self) -> Preferences | None:
+        people = self.config.people
+        if people.preferences_file:
+            return self._known(load_preferences(people.preferences_file), people.preferences_file)
+        if not people.num_preferences:
+            return None
+        return self._compared(among(self.task, "comparable"), people.num_preferences, "preferences")
+
+    def _compared(self, prompts: Tensor, count: int, what: str) -> Preferences:
+        people = self.config.people
+        from_task = people.compared == "task"
+        say = feedback.proposed(self.task) if from_task else self._said_at_first
+        who = f"{self.task.name}: {'people of mixed quality' if from_task else 'samples of the base model'}"
+        draw = stream(self.data_seed, what)
+        return feedback.compare(self.task, self.codec, self.contexts, prompts, count, say, who, people, draw)
+
+    def _said_at_first(self, prompts: Tensor, draw: Generator) -> feedback.Texts:
+        return self.codec.texts(self.start.sample(self.contexts[prompts], draw))
+
+    def _known(self, given: Feedback, where: str) -> Feedback:
+        """Feedback from a file, or a sentence on why it is not of this task's tokens."""
+        sides = [given.trajectories] if isinstance(given, Demonstrations) else [given.first, given.second]
+        for side in sides:
+            token = side.data.get("token")
+            if token is None or token.dtype != torch.int64 or token.shape != side.mask.shape:
+                raise UserError(f"{where}: 'token' is missing or no table of whole numbers; expected a file that "
+                                f"`unified-irl collect {self.task.name}` wrote.")  # fmt: skip
+            if int(token.min()) < 0 or int(token.max()) >= self.base.config.vocab_size:
+                raise UserError(
+                    f"{where}: tokens run from {int(token.min())} to {int(token.max())}, but the model knows 0 to "
+                    f"{self.base.config.vocab_size - 1}. Was the file made with another tokenizer?"
+                )
+            if int(side.context_id.min()) < -1 or int(side.context_id.max()) >= len(self.contexts):
+                raise UserError(f"{where}: 'context_id' must lie between -1 and {len(self.contexts) - 1} in this task.")
+        return given
+
+    def build(self, method: Method) -> Parts:
+        for phase in method.stages:
+            if phase.segment:
+                raise UserError(
+                    f"phase '{phase.name}' cuts windows of {phase.segment} steps, but a completion means nothing "
+                    "without its prompt; let segment be 0."
+                )
+            if phase.learns_preferences:
+                self.sharpness = phase.preference_sharpness
+        config = self.config
+        policy_role, reward_role, reference_role = self._roles(method.reward == "explicit")
+        policy = LanguagePolicy(policy_role, self.manner, method.policy_descent, config.improve)
+        reward = None
+        if reward_role is not None:
+            reward = TextReward(reward_role, config.reward, method.reward_descent, config.tokens_per_pass)
+        reference = Remembering(reference_role, self.manner)
+        if method.reward == "implicit":
+            reference.remember(self._fixed(method), self.cache / "log-probabilities", self.content)
+        self.start = reference
+        return Parts(policy, reward, reference)
+
+    def _roles(self, explicit: bool) -> tuple[Role, Role | None, Role]:
+        config = self.config.model
+        if not config.lora.rank:
+            roles = [Whole(copy.deepcopy(self.base).requires_grad_(True)) for _ in range(1 + explicit)]
+            return roles[0], roles[1] if explicit else None, Whole(self.base)
+        shared = Shared(self.base if not self.is_shared else copy.deepcopy(self.base), config.lora, self.seed)
+        self.is_shared = True
+        return Adapter(shared, "policy"), Adapter(shared, "reward") if explicit else None, Base(shared)
+
+    is_shared = False
+    """Whether the base carries somebody's adapters already; another build then takes a copy of it."""
+
+    def _fixed(self, method: Method) -> list[Trajectories]:
+        """The data that stay the same throughout a run."""
+        data = []
+        if method.uses_demonstrations and self.demonstrations is not None:
+            data.append(self.demonstrations.trajectories)
+        if method.uses_preferences and self.preferences is not None:
+            data += [self.preferences.first, self.preferences.second]
+        return data
+
+    def ask(
+        self, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, generator: Generator
+    ) -> Preferences | None:
+        return feedback.ask(self.task, self.codec, own, reward, count, phase, gamma, self.config.people, generator)
+
+    @cached_property
+    def examined(self) -> Tensor:
+        """long[P]: prompts for examinations, the first half of them such as may be demonstrated, the others kept apart."""
+        draw, count = stream(self.data_seed, "examined"), self.config.num_examined
+        shown = torch.randperm(self.task.num_shown, generator=draw)[:count]
+        unseen = (
+            self.task.num_shown + torch.randperm(len(self.task.prompts) - self.task.num_shown, generator=draw)[:count]
+        )
+        return torch.cat([shown, unseen])
+
+    @cached_property
+    def fresh(self) -> tuple[Preferences, Preferences]:
+        """Comparisons that nobody learns from: on prompts that may be shown, and on the others."""
+        apart = torch.arange(self.task.num_shown, len(self.task.prompts))
+        count = self.config.num_fresh
+        return (
+            self._compared(among(self.task, "comparable"), count, "fresh"),
+            self._compared(apart, count, "fresh, unseen"),
+        )
+
+    @cached_property
+    def scale(self) -> tuple[Tensor, Tensor, Trajectories]:
+        """The true rewards of the start's and the expert's completions of the examined prompts, and the former."""
+        draw = stream(self.data_seed, "scale")
+        first = self.start.sample(self.contexts[self.examined], draw)
+        expert = self.task.expert(self.examined, draw)
+        best = self.task.gold(self.examined, expert, [True] * len(expert))
+        return self._gold(first), best, first
+
+    def _gold(self, own: Trajectories) -> Tensor:
+        return self.task.gold(own.context_id, *self.codec.texts(own))
+
+    @torch.no_grad()
+    def evaluate(self, policy: Sampler, reward: RewardFunction | None) -> Metrics:
+        """True rewards sampled and greedy, on the scale from the start (0) to the expert (1); wins against the start;
+        divergence from it; and how far a learnt reward agrees with people and with the truth."""
+        assert isinstance(policy, Speech)
+        prompts = self.contexts[self.examined]
+        own = policy.sample(prompts, stream(self.seed, "examination"))
+        gold, start, best = self._gold(own), *self.scale[:2]
+        unseen = self.examined >= self.task.num_shown
+        length = own.mask.sum(1)
+        metrics = {
+            "score": self.score(gold, slice(None)),
+            "gold": float(gold.mean()),
+            "greedy_gold": float(self._gold(policy.greedy(prompts)).mean()),
+            "unseen/score": self.score(gold, unseen),
+            "unseen/gold": float(gold[unseen].mean()),
+            "start_gold": float(start.mean()),
+            "expert_gold": float(best.mean()),
+            "win_rate": examination.win_rate(gold, start),
+            "win_rate_at_equal_length": examination.length_controlled(gold, start, length - self.scale[2].mask.sum(1)),
+            "kl_to_start": examination.mean_kl(policy, self.start, own),
+            "length": float(length.float().mean()),
+            "ended": float(own.terminated.float().mean()),
+        }
+        if self.demonstrations is not None:
+            metrics |= self._likelihood(policy, self.demonstrations.trajectories)
+        if reward is not None:
+            metrics |= self._rewarded(reward, own, gold)
+        columns = examination.word_columns(self.codec, self.task.words)
+        if columns is not None:
+            speaker = WordSpeaker(policy, self.codec, self.contexts, columns)
+            metrics |= self.task.examine(speaker, self.examined, *self.codec.texts(own))
+        return metrics
+
+    def score(self, gold: Tensor, which: Tensor | slice) -> float:
+        start, best = (float(one[which].mean()) for one in self.scale[:2])
+        if not start < best:
+            raise UserError(
+                f"{self.task.name}: the expert's true reward of {best:g} is no better than the start's {start:g}, so "
+                "there is nothing to learn; teach the base model less, or choose other settings of the task."
+            )
+        return (float(gold[which].mean()) - start) / (best - start)
+
+    def _likelihood(self, policy: Speech, shown: Trajectories) -> Metrics:
+        """Of the demonstrations, per decision; where it falls below the start's, self-play is forgetting them."""
+        count = float(shown.mask.sum())
+        now, before = (-float(one.log_prob(shown).sum()) / count for one in (policy, self.start))
+        return {"demonstration_nll": now, "demonstration_nll_rise": now - before}
+
+    def _rewarded(self, reward: RewardFunction, own: Trajectories, gold: Tensor) -> Metrics:
+        learnt = reward(own).cpu()
+        return_B = (learnt * own.rewarded).sum(1)
+        metrics = {
+            "learnt_return": float(return_B.mean()),
+            "reward_gold_correlation": examination.rank_correlation(return_B, gold),
+        }
+        if self.config.num_fresh:
+            for prefix, fresh in zip(("", "unseen/"), self.fresh, strict=True):
+                accuracy, error = examination.on_comparisons(reward, fresh, self.sharpness)
+                metrics |= {f"{prefix}reward_accuracy": accuracy, f"{prefix}reward_calibration_error": error}
+        return metrics
+
+
+def data_seed_of(config: LanguageConfig, seed: int) -> int:
+    return seed if config.people.data_seed < 0 else config.people.data_seed

@@ -1,0 +1,110 @@
+"""An explicit reward of language: the body of a language model and one number read off every hidden state.
+
+Which tokens count is said by the behaviours, never guessed from padding.
+
+Shape legend: B behaviours, T columns, D hidden units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from llm.config import RewardConfig
+from llm.roles import Role, hidden_states
+from llm.speech import lengths, passes
+from unified_irl.batch import Batch, Normaliser
+from unified_irl.contracts import LossFunction, State
+from unified_irl.descent import Descent
+from unified_irl.descent_config import DescentConfig
+from unified_irl.errors import UserError
+from unified_irl.trajectories import Trajectories
+
+FLAT = 1e-6
+"""A spread below which there is nothing to scale by."""
+
+
+class TextReward:
+    """r(prompt, completion up to a token) for every token, or for the last one alone."""
+
+    def __init__(self, role: Role, config: RewardConfig, descent: DescentConfig, tokens_per_pass: int) -> None:
+        self.role, self.config, self.tokens_per_pass = role, config, tokens_per_pass
+        width = role.model.config.hidden_size
+        self.head = nn.Linear(width, 1, device=role.model.device)
+        with torch.no_grad():  # it begins as the zero function, so that the first policy is the reference
+            self.head.weight.zero_()
+            self.head.bias.zero_()
+        body = role.parameters() if config.train == "all" else []
+        self.descent = Descent([*self.head.parameters(), *body], descent)
+        self.shift_scale: tuple[float, float] | None = None
+
+    def __call__(self, behaviours: Trajectories) -> Tensor:
+        if torch.is_grad_enabled():
+            with self.role.active():
+                return self._rewards(behaviours)
+        answer = torch.zeros(behaviours.mask.shape, device=self.role.model.device)
+        with self.role.active():
+            for some in passes(behaviours, self.tokens_per_pass):
+                answer[some.to(answer.device)] = self._rewards(behaviours[some].to(answer.device))
+        return answer
+
+    def _rewards(self, behaviours: Trajectories) -> Tensor:
+        if bool(behaviours.start_step.any()):
+            raise UserError(
+                "A reward of language reads a completion from its prompt on, and a segment from within has lost that; "
+                "let phase.segment be 0."
+            )
+        length_B = lengths(behaviours)
+        longest = int(length_B.max())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train == "all"):
+            hidden_BTD = hidden_states(self.role, behaviours.data["token"][:, :longest])
+        said_BT = self.head(hidden_BTD.float()).squeeze(-1)
+        if self.config.bound:
+            said_BT = self.config.bound * torch.tanh(said_BT / self.config.bound)
+        pays_BT = behaviours.rewarded[:, :longest]
+        if self.config.level == "sequence":
+            pays_BT = pays_BT & (torch.arange(longest, device=pays_BT.device) == length_B[:, None] - 1)
+        return nn.functional.pad(said_BT * pays_BT, (0, behaviours.num_steps - longest))
+
+    def for_policy(self) -> Callable[[Trajectories], Tensor]:
+        """As the inner step asks for it: of whole completions, detached, scaled if the settings say so."""
+
+        @torch.no_grad()
+        def ask(behaviours: Trajectories) -> Tensor:
+            said_BT = self(behaviours)
+            if self.config.normalise == "never":
+                return said_BT
+            if self.shift_scale is None:
+                return_B = said_BT.sum(1)
+                spread = float(return_B.std())
+                self.shift_scale = (float(return_B.mean()), spread if spread > FLAT else 1.0)
+            shift, scale = self.shift_scale
+            count_B1 = behaviours.rewarded.sum(1, keepdim=True).to(said_BT.device)
+            return (said_BT - shift / count_B1 * behaviours.rewarded.to(said_BT.device)) / scale
+
+        return ask
+
+    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+        with self.role.active():
+            return self.descent.descend(loss, batch, normaliser)
+
+    def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+        with self.role.active():
+            return self.descent.measure(loss, batch, normaliser)
+
+    def state_dict(self) -> State:
+        return {
+            "weights": self.role.weights(),
+            "head": dict(self.head.state_dict()),
+            "descent": self.descent.state_dict(),
+            "shift_scale": None if self.shift_scale is None else list(self.shift_scale),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        self.role.load(state["weights"])
+        self.head.load_state_dict(state["head"])
+        self.descent.load_state_dict(state["descent"])
+        given = state["shift_scale"]
+        self.shift_scale = None if given is None else (given[0], given[1])

@@ -1,0 +1,69 @@
+"""The language tasks by name, each with its settings. No tensor library here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from envs.language.instructions_config import InstructionsConfig
+from envs.language.reviews_config import ReviewsConfig
+from envs.language.walks_text_config import WalksTextConfig
+from llm.config import LanguageConfig
+
+if TYPE_CHECKING:
+    from llm.domain import LanguageDomain
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalksTextTask(LanguageConfig):
+    """Walks on a graph, written down."""
+
+    world: WalksTextConfig = field(default_factory=WalksTextConfig)
+    """The task itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewsTask(LanguageConfig):
+    """Reviews of products."""
+
+    world: ReviewsConfig = field(default_factory=ReviewsConfig)
+    """The task itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionsTask(LanguageConfig):
+    """Operations on short lists."""
+
+    world: InstructionsConfig = field(default_factory=InstructionsConfig)
+    """The task itself."""
+
+
+TASKS: dict[str, type[LanguageConfig]] = {
+    "walks-text": WalksTextTask,
+    "reviews": ReviewsTask,
+    "instructions": InstructionsTask,
+}
+SUMMARIES = {
+    "walks-text": "the graph world as a language: exact divergence from the expert, exact regret",
+    "reviews": "reviews in a controlled style, under a true reward that a proxy can over-optimise",
+    "instructions": "operations on short lists; demonstrations and comparisons cover different ones",
+}
+
+
+def build(config: LanguageConfig, seed: int) -> LanguageDomain:
+    """The domain of a task's settings."""
+    from llm.domain import LanguageDomain, data_seed_of
+
+    data_seed = data_seed_of(config, seed)
+    if isinstance(config, WalksTextTask):
+        from envs.language.walks_text import WalksText
+
+        return LanguageDomain(config, seed, WalksText(config.world, data_seed))
+    if isinstance(config, ReviewsTask):
+        from envs.language.reviews import Reviews
+
+        return LanguageDomain(config, seed, Reviews(config.world, data_seed))
+    assert isinstance(config, InstructionsTask)
+    from envs.language.instructions import Instructions
+
+    return LanguageDomain(config, seed, Instructions(config.world, data_seed))

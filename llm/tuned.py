@@ -1,0 +1,90 @@
+"""How long and how fast each method learns in language. No tensor library here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from llm.config import LanguageConfig
+from llm.table import TASKS
+from unified_irl.descent_config import DescentConfig
+from unified_irl.methods import Method, Phase, Regularisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What suits a language."""
+
+    beta: float
+    """KL weight of an explicit reward's policy."""
+    climb: float = 1e-3
+    """Step size of the policy."""
+    teach: float = 1e-3
+    """Step size of an explicit reward."""
+    rounds: int = 60
+    """Rounds of a method that climbs while it learns."""
+    batch: int = 64
+    """Rows of a descent step on data."""
+    steps: int = 200
+    """Descent steps on data alone."""
+
+
+PACES: dict[str, Pace] = {
+    "walks-text": Pace(beta=0.2),
+    "reviews": Pace(beta=0.1),
+    "instructions": Pace(beta=0.1),
+}
+
+
+def settings(name: str) -> LanguageConfig:
+    """The settings a task starts from."""
+    return TASKS[name]()
+
+
+def row(name: str, method: Method) -> Method:
+    """The row with the step sizes and lengths that suit a task."""
+    pace = PACES[name]
+    sharpness = TASKS[name]().people.labeller.rationality
+    return replace(
+        method,
+        beta=pace.beta if method.reward == "explicit" else method.beta,
+        # rlhf's start, and that of the ratios, is what sft would have made of the same demonstrations.
+        init="clone" if method.name in ("rlhf", "dpo") else method.init,
+        warm_start=replace(method.warm_start, rounds=pace.steps, batch_size=pace.batch),
+        policy_descent=DescentConfig(learning_rate=pace.climb, max_grad_norm=1.0),
+        reward_descent=DescentConfig(learning_rate=pace.teach, max_grad_norm=1.0),
+        regularisation=_regularised(method),
+        phases=tuple(_phase(phase, method, pace, sharpness) for phase in method.phases),
+    )
+
+
+def note(method: Method) -> str:
+    """What a user should know of this method in this world."""
+    if method.init == "clone" and method.reward == "implicit":
+        return "The policy is cloned from the demonstrations first; --method.init base begins without them."
+    return ""
+
+
+def _regularised(method: Method) -> Regularisation:
+    """A reward that separates its data grows without bound, and with it the policy leaves the language."""
+    if method.reward != "explicit":
+        return method.regularisation
+    return replace(method.regularisation, magnitude=0.02)
+
+
+def _phase(phase: Phase, method: Method, pace: Pace, sharpness: float) -> Phase:
+    if method.reward == "none":
+        return replace(phase, rounds=pace.steps, batch_size=pace.batch)
+    if method.reward == "implicit":
+        return _implicit(phase, pace)
+    common = {"preference_sharpness": sharpness, "batch_size": pace.batch}
+    if phase.policy_updates == 0:  # the reward alone, of rlhf
+        return replace(phase, rounds=400, **common)
+    if not phase.learns_demonstrations:
+        return replace(phase, policy_updates=4, rounds=pace.rounds, practice=256, until="rounds", **common)
+    return replace(phase, policy_updates=4, rounds=pace.rounds, practice=64, reward_steps=10, own_memory=3, **common)
+
+
+def _implicit(phase: Phase, pace: Pace) -> Phase:
+    if phase.needs_own_samples:
+        return replace(phase, batch_size=pace.batch, reward_steps=min(phase.reward_steps, 20), rounds=10)
+    return replace(phase, rounds=pace.steps, batch_size=pace.batch)
