@@ -19,7 +19,7 @@ from envs.language.task import LanguageTask
 from llm.codec import Codec, word_tokenizer
 from llm.config import ModelConfig
 from llm.log_prob import token_log_prob
-from llm.models import check_head, load, output_weight, prepared, small_model
+from llm.models import check_head, load, output_weight, prepared, quiet, small_model
 from llm.sizes import Shape, shape_of
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
@@ -42,7 +42,8 @@ def base_model(config: ModelConfig, task: LanguageTask, cache: Path) -> tuple[Pr
         where = config.path
     else:
         folder = taught(config, task, cache)
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, attn_implementation="sdpa")
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, attn_implementation="sdpa")
         model, tokenizer = prepared(model, config), AutoTokenizer.from_pretrained(folder)
         where = str(folder)
     check_head(model, where)
@@ -79,7 +80,8 @@ def taught(config: ModelConfig, task: LanguageTask, cache: Path) -> Path:
     teach(model, rows, shape, config.base_seed, f"teaching {task.name}'s language to a model of its own")
     try:
         partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-        model.save_pretrained(partial)
+        with quiet():
+            model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         (partial / "taught.json").write_text(json.dumps(facts | {"documents": len(documents)}, indent=1))
         if not folder.exists():
@@ -112,7 +114,8 @@ def teach(model: PreTrainedModel, rows: list[list[int]], shape: Shape, seed: int
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        recent = float(loss) if step == 0 else 0.95 * recent + 0.05 * float(loss)
+        value = loss.item()
+        recent = value if step == 0 else 0.95 * recent + 0.05 * value
         if time.monotonic() - told > 5.0:
             told = time.monotonic()
             print(f"{what}: step {step + 1}/{num_steps}, loss {recent:.3f}", file=sys.stderr, flush=True)

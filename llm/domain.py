@@ -1,4 +1,4 @@
-"""A language task as a domain: its people's feedback, what it builds for a method, and how it examines what was learnt."""
+"""A language task as a domain: its feedback, what it builds for a method, and how it examines what was learnt."""
 
 from __future__ import annotations
 
@@ -140,12 +140,14 @@ class LanguageDomain:
         if not config.lora.rank:
             roles = [Whole(copy.deepcopy(self.base).requires_grad_(True)) for _ in range(1 + explicit)]
             return roles[0], roles[1] if explicit else None, Whole(self.base)
-        shared = Shared(self.base if not self.is_shared else copy.deepcopy(self.base), config.lora, self.seed)
+        if self.is_shared:
+            self.base = base_model(config, self.task, self.cache)[0].to(self.device)
         self.is_shared = True
+        shared = Shared(self.base, config.lora, self.seed)
         return Adapter(shared, "policy"), Adapter(shared, "reward") if explicit else None, Base(shared)
 
     is_shared = False
-    """Whether the base carries somebody's adapters already; another build then takes a copy of it."""
+    """Whether the base carries somebody's adapters already; another build then reads it anew."""
 
     def _fixed(self, method: Method) -> list[Trajectories]:
         """The data that stay the same throughout a run."""
@@ -163,13 +165,10 @@ class LanguageDomain:
 
     @cached_property
     def examined(self) -> Tensor:
-        """long[P]: prompts for examinations, the first half of them such as may be demonstrated, the others kept apart."""
-        draw, count = stream(self.data_seed, "examined"), self.config.num_examined
-        shown = torch.randperm(self.task.num_shown, generator=draw)[:count]
-        unseen = (
-            self.task.num_shown + torch.randperm(len(self.task.prompts) - self.task.num_shown, generator=draw)[:count]
-        )
-        return torch.cat([shown, unseen])
+        """long[P]: prompts for examinations, first such as may be demonstrated, then such as were kept apart."""
+        draw, count, num_shown = stream(self.data_seed, "examined"), self.config.num_examined, self.task.num_shown
+        apart = torch.randperm(len(self.task.prompts) - num_shown, generator=draw)[:count]
+        return torch.cat([torch.randperm(num_shown, generator=draw)[:count], num_shown + apart])
 
     @cached_property
     def fresh(self) -> tuple[Preferences, Preferences]:

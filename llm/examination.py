@@ -86,9 +86,8 @@ class WordSpeaker:
         start_B = self.contexts.data["length"][prompts]
         most = max(map(len, said))
         token_BT = torch.zeros(len(said), int(start_B.max()) + most, dtype=torch.long)
-        token_BT[:, : self.contexts.data["token"].shape[1]] = self.contexts.data["token"][prompts][
-            :, : token_BT.shape[1]
-        ]
+        asked_BP = self.contexts.data["token"][prompts][:, : token_BT.shape[1]]
+        token_BT[:, : asked_BP.shape[1]] = asked_BP
         for row, start, words in zip(token_BT, start_B.tolist(), said, strict=True):
             row[start : start + len(words)] = torch.tensor(words, dtype=torch.long)
         place_BT = start_B[:, None] - 1 + torch.arange(most + 1)

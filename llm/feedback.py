@@ -1,4 +1,4 @@
-"""The feedback of a language task as the core's data: demonstrations, comparisons, and what people answer when asked."""
+"""The feedback of a language task as the core's data: demonstrations, comparisons, and answers of whoever is asked."""
 
 from __future__ import annotations
 

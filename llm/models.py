@@ -5,6 +5,8 @@ Loading believes nothing: weights are read from safetensors alone, and code besi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
+from transformers.utils import logging
 
 from llm.config import ModelConfig
 from llm.sizes import Shape
@@ -82,6 +85,18 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]
             "eos_token in its tokenizer_config.json."
         )
     return prepared(model, config), tokenizer
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bars of transformers, which would appear for every small file."""
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
 
 
 def _look_at(path: Path, config: ModelConfig) -> None:

@@ -7,6 +7,7 @@ the base itself, its adapters off.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -82,19 +83,21 @@ class Shared:
 
     def __init__(self, model: PreTrainedModel, config: LoRAConfig, seed: int) -> None:
         self.model, self.config, self.seed = model, config, seed
+        self.where = _linear_names(model)
         self.names: list[str | None] = [None]
         self.layers: list[BaseTunerLayer] = []
         self.learning: list[nn.Parameter] = []
         self.spare_holds: Weights | None = None
         model.requires_grad_(False)
-        if model.is_gradient_checkpointing:  # which needs an input that wants a gradient: here, no embedding does
+        if model.is_activation_checkpointing:  # which needs an input that wants a gradient: here, no embedding does
             model.enable_input_require_grads()
 
     def add(self, name: str) -> None:
         """A new adapter, which adds nothing yet."""
-        rank, where = self.config.rank, _linear_names(self.model)
-        settings = LoraConfig(r=rank, lora_alpha=self.config.alpha or 2 * rank, target_modules=where)
-        with torch.random.fork_rng(devices=[]):
+        rank = self.config.rank
+        settings = LoraConfig(r=rank, lora_alpha=self.config.alpha or 2 * rank, target_modules=self.where)
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several roles, on purpose
             torch.manual_seed(stream(self.seed, "adapter", name).initial_seed())
             inject_adapter_in_model(settings, self.model, adapter_name=name)
         self.layers = [one for one in self.model.modules() if isinstance(one, BaseTunerLayer)]
