@@ -31,6 +31,8 @@ class Pace:
     """Steps of reward before a backup looks at the critics."""
     segment: int = 50
     """Steps of compared segments."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of the layers of actor and critics."""
     expert_beta: float = 0.0
     """Temperature of the experts' own training; 0 tunes it."""
 
@@ -41,10 +43,13 @@ class Pace:
 
 
 PACES: dict[str, Pace] = {
-    "pendulum": Pace(round_=200, num_rounds=60, beta=0.05, learning_rate=1e-3, segment=25),
-    "inverted-pendulum": Pace(round_=500, num_rounds=30, beta=0.05, learning_rate=1e-3, segment=25),
-    "inverted-double-pendulum": Pace(round_=500, num_rounds=50, beta=0.05, learning_rate=1e-3, segment=25),
-    "reacher": Pace(round_=200, num_rounds=100, beta=0.02, learning_rate=1e-3, segment=10),
+    # Small robots do with small networks, which take a fraction of the time.
+    "pendulum": Pace(round_=200, num_rounds=60, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)),
+    "inverted-pendulum": Pace(round_=500, num_rounds=30, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)),
+    "inverted-double-pendulum": Pace(
+        round_=500, num_rounds=50, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)
+    ),
+    "reacher": Pace(round_=200, num_rounds=100, beta=0.02, learning_rate=1e-3, segment=10, hidden=(64, 64)),
     # With a tuned temperature and one step a hopper stands still for a hundred thousand steps.
     "hopper": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, expert_beta=0.2),
     "walker2d": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, expert_beta=0.2),
@@ -71,6 +76,7 @@ def settings(name: str) -> ControlConfig:
             discount=one.discount,
             learning_rate=speed.learning_rate,
             n_step=speed.n_step,
+            hidden=speed.hidden,
             learning_starts=one.learning_starts if speed.is_long else 500,
             critic_warmup=speed.round_,
             precision="auto",
