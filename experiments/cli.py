@@ -21,6 +21,8 @@ VERBS: dict[str, str] = {
     "evaluate": "evaluate RUN: examine what a run has learnt",
     "export": "export RUN DIRECTORY: the policy and the reward of a robot's run, for other libraries",
     "video": "video RUN: a film of what a robot has learnt",
+    "samples": "samples RUN: a page of what a language model says after its training, and before",
+    "frontier": "frontier DIRECTORY: true reward against divergence from the start, and against the learnt reward",
     "transfer": "transfer RUN: a fresh policy climbs the learnt reward, there or in another task",
     "experts": "experts TASK: train the policies and demonstrations that come with a robot task",
     "collect": "collect TASK DIRECTORY: write a task's demonstrations and preferences to files",

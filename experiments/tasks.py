@@ -14,6 +14,9 @@ from control import tuned
 from control.config import ControlConfig
 from envs.robots.table import ANY, ROBOTS, robot
 from envs.walks.config import WalksConfig
+from llm import table as language
+from llm import tuned as language_tuned
+from llm.config import LanguageConfig
 from unified_irl.descent_config import DescentConfig
 from unified_irl.errors import UserError, unknown_name
 from unified_irl.methods import Method
@@ -81,6 +84,21 @@ def _robot(name: str) -> Task:
     )
 
 
+def _language_domain(config: LanguageConfig, seed: int) -> Domain:
+    return language.build(config, seed)
+
+
+def _language(name: str) -> Task:
+    return Task(
+        summary=language.SUMMARIES[name],
+        config=language.TASKS[name],
+        settings=partial(language_tuned.settings, name),
+        tuned=partial(language_tuned.row, name),
+        build=_language_domain,
+        note=language_tuned.note,
+    )
+
+
 TASKS: dict[str, Task] = {
     "walks": Task(
         summary="walks on a small graph to a goal past tolls; every answer is known exactly",
@@ -89,6 +107,7 @@ TASKS: dict[str, Task] = {
         tuned=_walks_tuned,
         build=_walks_domain,
     ),
+    **{name: _language(name) for name in language.TASKS},
     **{name: _robot(name) for name in ROBOTS},
 }
 

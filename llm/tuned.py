@@ -25,7 +25,9 @@ class Pace:
     batch: int = 64
     """Rows of a descent step on data."""
     steps: int = 200
-    """Descent steps on data alone."""
+    """Descent steps on comparisons alone."""
+    clone: int = 60
+    """Descent steps on demonstrations alone: more of them learn a few hundred by heart."""
 
 
 PACES: dict[str, Pace] = {
@@ -47,11 +49,11 @@ def row(name: str, method: Method) -> Method:
     return replace(
         method,
         beta=pace.beta if method.reward == "explicit" else method.beta,
-        # rlhf's start, and that of the ratios, is what sft would have made of the same demonstrations.
-        init="clone" if method.name in ("rlhf", "dpo") else method.init,
-        warm_start=replace(method.warm_start, rounds=pace.steps, batch_size=pace.batch),
+        # Everybody begins where sft would have ended, but for those that clone on their way.
+        init="clone" if not any(phase.clones for phase in method.phases) else method.init,
+        warm_start=replace(method.warm_start, rounds=pace.clone, batch_size=pace.batch),
         policy_descent=DescentConfig(learning_rate=pace.climb, max_grad_norm=1.0),
-        reward_descent=DescentConfig(learning_rate=pace.teach, max_grad_norm=1.0),
+        reward_descent=DescentConfig(learning_rate=_reward_step(method, pace), max_grad_norm=1.0),
         regularisation=_regularised(method),
         phases=tuple(_phase(phase, method, pace, sharpness) for phase in method.phases),
     )
@@ -73,15 +75,24 @@ def _regularised(method: Method) -> Regularisation:
 
 def _phase(phase: Phase, method: Method, pace: Pace, sharpness: float) -> Phase:
     if method.reward == "none":
-        return replace(phase, rounds=pace.steps, batch_size=pace.batch)
+        return replace(phase, rounds=pace.clone, batch_size=pace.batch)
     if method.reward == "implicit":
         return _implicit(phase, pace)
     common = {"preference_sharpness": sharpness, "batch_size": pace.batch}
     if phase.policy_updates == 0:  # the reward alone, of rlhf
         return replace(phase, rounds=400, **common)
+    climbing = replace(phase, policy_updates=4, rounds=pace.rounds, practice=16, **common)
     if not phase.learns_demonstrations:
-        return replace(phase, policy_updates=4, rounds=pace.rounds, practice=256, until="rounds", **common)
-    return replace(phase, policy_updates=4, rounds=pace.rounds, practice=64, reward_steps=10, own_memory=3, **common)
+        return replace(climbing, practice=64, until="rounds")
+    # The joint methods tell demonstrations from own samples pair by pair, as the authors' language code does: a bounded
+    # loss, where the linear one pulls ever further on a policy that a few steps cannot keep in its optimum.
+    link = "linear" if method.name == "ml-irl" else "pairwise"
+    steps = 2 if link == "linear" else 10
+    return replace(climbing, demonstration=link, prompts=0.25, reward_steps=steps, own_memory=3)
+
+
+def _reward_step(method: Method, pace: Pace) -> float:
+    return pace.teach / 10 if method.name == "ml-irl" else pace.teach
 
 
 def _implicit(phase: Phase, pace: Pace) -> Phase:

@@ -1,8 +1,8 @@
 """What a language task is: words, prompts, a true reward, a demonstrator, and a corpus to learn the language from.
 
-A text is words with single spaces between them, and a word is one token. What a model adds to that (padding, begin, end)
-is no word: whether a completion was ended or cut off stands beside it. Everything here is a function of its arguments and
-the generator; a task draws nothing of its own.
+A text is words with single spaces between them, and a word is one token. What a model adds to that (padding, begin,
+end) is no word: whether a completion was ended or cut off stands beside it. Texts may be empty. Everything here is a
+function of its arguments and the generator; a task draws nothing of its own.
 
 Shape legend: B completions, W words.
 """
@@ -20,8 +20,8 @@ class Speaker(Protocol):
 
     def log_next(self, prompts: Tensor, completions: Sequence[str]) -> Tensor:
         """float[B, T + 1, W + 1], T words in the longest completion: the log-probability of every word of the task
-        before each word of a completion and after its last one; the last column is that of ending there. Beyond a
-        completion's end stands anything finite."""
+        before each word of a completion and after its last one; the last column is that of ending there. What a model
+        thinks of tokens that are no words is left out. Beyond a completion's end stands anything finite."""
         ...
 
 

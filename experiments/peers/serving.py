@@ -21,25 +21,57 @@ def options() -> dict[str, Any]:
     return given
 
 
-def serve(advance: Callable[[], int], facts: dict[str, str]) -> None:
+def serve(advance: Callable[[], int], facts: dict[str, Any]) -> None:
     """Say the facts; then answer lines of input, each [seconds, threads], until there are no more.
 
-    `advance` works on a little and returns how many environment steps that were. What it prints goes to stderr.
+    `advance` works on a little and returns how many steps that were. What it prints goes to stderr.
     """
-    import torch
+    turns = Turns()
+    turns.ready(facts)
+    while not turns.over:
+        turns.did(advance())
 
-    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
+
+class Turns:
+    """The same for work that has a loop of its own: call `did` after every piece of it, and leave once it is `over`.
+
+    From the beginning on, what anybody prints goes to stderr.
+    """
+
+    def __init__(self) -> None:
+        self.answers = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
-        answers.write(json.dumps(facts) + "\n")
-        for line in sys.stdin:
-            wanted, threads = json.loads(line)
-            torch.set_num_threads(threads)
-            steps, began, worked = 0, time.perf_counter(), time.process_time()
-            while (seconds := time.perf_counter() - began) < wanted:
-                steps += advance()
-            busy = (time.process_time() - worked) / seconds
-            said = {"steps": steps, "seconds": seconds, "threads": torch.get_num_threads(), "cores": busy}
-            answers.write(json.dumps(said | {"peak_mib": peak_mib()}) + "\n")
+        self.over = False
+
+    def ready(self, facts: dict[str, Any]) -> None:
+        """Say the facts, and wait for the first block."""
+        self.answers.write(json.dumps(facts) + "\n")
+        self._wait()
+
+    def did(self, steps: int) -> None:
+        """So many more steps are done; where the block is over, answer, and wait for the next one."""
+        self.steps += steps
+        seconds = time.perf_counter() - self.began
+        if seconds < self.wanted:
+            return
+        import torch
+
+        busy = (time.process_time() - self.worked) / seconds
+        said = {"steps": self.steps, "seconds": seconds, "threads": torch.get_num_threads(), "cores": busy}
+        self.answers.write(json.dumps(said | {"peak_mib": peak_mib()}) + "\n")
+        self._wait()
+
+    def _wait(self) -> None:
+        line = sys.stdin.readline()
+        if not line:
+            self.over = True
+            self.answers.close()
+            return
+        import torch
+
+        self.wanted, threads = json.loads(line)
+        torch.set_num_threads(threads)
+        self.steps, self.began, self.worked = 0, time.perf_counter(), time.process_time()
 
 
 def peak_mib() -> float:
