@@ -34,6 +34,7 @@ def commands() -> list[list[str]]:
 
 def test_commands_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNIFIED_IRL_CACHE", str(tmp_path / "cache"))
     seen = commands()
     assert {"doctor", "tasks", "train", "resume", "evaluate", "compare", "collect"} <= {words[0] for words in seen}
     for words in seen:
