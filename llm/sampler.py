@@ -10,10 +10,12 @@ Shape legend: B completions, U different prompts, P columns of prompts, M new to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from llm.models import context_length
@@ -59,7 +61,7 @@ def complete(
     token_BM = torch.zeros(count, max_tokens, dtype=torch.long)
     log_prob_BM = torch.zeros(count, max_tokens)
     number_B = torch.zeros(count, dtype=torch.long)
-    with role.active():
+    with role.active(), sampling(role.model):
         for some in length_B.argsort(stable=True).split(rows):
             seed = None if seed_B is None else seed_B[some]
             for step, where, token, log_prob in _steps(role, prompt_BP[some], length_B[some], seed, max_tokens, end):
@@ -68,6 +70,17 @@ def complete(
                 number_B[some[where]] = step + 1
     last_B = token_BM.gather(1, (number_B - 1)[:, None]).squeeze(1)
     return Completions(token_BM, number_B, last_B == end, log_prob_BM)
+
+
+@contextmanager
+def sampling(model: PreTrainedModel) -> Iterator[None]:
+    """The cache of keys and values is there in evaluation alone where activations are to be checkpointed."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def _steps(

@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> None:
 
     out = Path(config.out or directory)
     runs = gather(Path(directory))
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "frontier.json", {"runs": runs})
     plots = draw(runs, out)
     print(f"runs: {len(runs)}\nnumbers: {out / 'frontier.json'}\nplots: {', '.join(map(str, plots))}")
