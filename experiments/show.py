@@ -42,4 +42,22 @@ def show_result(title: str, result: Mapping[str, Any], path: Path) -> None:
     metric_table(title, result["final"])
     best = result["best"]
     print(f"best score {best['score']:.4f} in round {best['round']} of {result['rounds']}; {result['seconds']:.1f} s")
+    if (lost := forgotten(path, result["final"])) > FORGETTING:
+        print(
+            f"note: the demonstrations are less likely than they once were in this run, by {lost:.2f} nats a decision"
+        )
     print(f"everything is in {path}")
+
+
+FORGETTING = 0.1
+"""Nats per decision from which it is told that the demonstrations are being forgotten, as self-play is known to do."""
+
+
+def forgotten(path: Path, final: Mapping[str, float]) -> float:
+    """How far the likelihood of the demonstrations has fallen since the examination that found it highest."""
+    from unified_irl.rundir import read_metrics
+
+    if "demonstration_nll" not in final:
+        return 0.0
+    seen = [row["eval/demonstration_nll"] for row in read_metrics(path) if "eval/demonstration_nll" in row]
+    return float(final["demonstration_nll"] - min(seen, default=final["demonstration_nll"]))

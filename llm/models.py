@@ -177,6 +177,15 @@ def context_length(model: PreTrainedModel) -> int:
     return min(length, window) if window else length
 
 
+def must_fit(model: PreTrainedModel, longest: int, max_tokens: int) -> None:
+    """Whether a prompt of so many tokens leaves room for a completion."""
+    if longest + max_tokens > context_length(model):
+        raise UserError(
+            f"A prompt of {longest} tokens with {max_tokens} to come does not fit into the model's context of "
+            f"{context_length(model)}; shorten the prompts, or let sampler.max_tokens be smaller."
+        )
+
+
 def _first_sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 400 else f"{text[:400]} …"

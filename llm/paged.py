@@ -19,7 +19,7 @@ from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedM
 from transformers.generation.continuous_batching import ContinuousBatchingManager
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
-from llm.models import context_length
+from llm.models import must_fit
 from llm.roles import Role
 from llm.sampler import Completions
 from unified_irl.errors import UserError
@@ -42,12 +42,7 @@ def complete(
     rows: int = 256,
 ) -> Completions:
     """One completion of each prompt (tokens from the first column on); without seeds, the likeliest token each time."""
-    longest = int(length_B.max())
-    if longest + max_tokens > context_length(role.model):
-        raise UserError(
-            f"A prompt of {longest} tokens with {max_tokens} to come does not fit into the model's context of "
-            f"{context_length(role.model)}; shorten the prompts, or let sampler.max_tokens be smaller."
-        )
+    must_fit(role.model, int(length_B.max()), max_tokens)
     prompts = [row[:length].tolist() for row, length in zip(prompt_BP, length_B.tolist(), strict=True)]
     generation = GenerationConfig(do_sample=seed_B is not None, max_new_tokens=max_tokens, eos_token_id=end)
     with role.active(), _left_as_found(role.model):

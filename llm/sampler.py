@@ -18,9 +18,8 @@ from torch import Generator, Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from llm.models import context_length
+from llm.models import must_fit
 from llm.roles import Role, head_of
-from unified_irl.errors import UserError
 
 COMPACT_BELOW = 0.8
 """Finished rows are dropped once no more than this share is left."""
@@ -51,12 +50,7 @@ def complete(
     rows: int = 256,
 ) -> Completions:
     """One completion of each prompt (tokens from the first column on); without seeds, the likeliest token each time."""
-    longest = int(length_B.max()) + max_tokens
-    if longest > context_length(role.model):
-        raise UserError(
-            f"A prompt of {int(length_B.max())} tokens with {max_tokens} to come does not fit into the model's context "
-            f"of {context_length(role.model)}; shorten the prompts, or let sampler.max_tokens be smaller."
-        )
+    must_fit(role.model, int(length_B.max()), max_tokens)
     count = len(prompt_BP)
     token_BM = torch.zeros(count, max_tokens, dtype=torch.long)
     log_prob_BM = torch.zeros(count, max_tokens)

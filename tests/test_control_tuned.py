@@ -10,7 +10,7 @@ from control import tuned
 from envs.robots.table import ROBOTS
 from experiments.bench_control_parity import BenchControlParityConfig
 from experiments.compare import cells_of
-from experiments.control_suites import SUITES
+from experiments.suites import SUITES
 from unified_irl.errors import UserError
 from unified_irl.methods import METHODS
 

@@ -17,6 +17,7 @@ import torch
 from test_kill import CONSOLE, ENVIRONMENT, must_be_same, outcome
 
 from experiments import cli
+from experiments.show import show_result
 from experiments.train import default_config, with_flags
 from llm.table import TASKS
 from unified_irl.methods import METHODS
@@ -196,3 +197,14 @@ def test_runs_of_other_worlds_have_nothing_to_say(
     assert cli.run(["train", "walks", "bc", *small, "--out", str(tmp_path / "run")]) == 0
     assert "where nothing is said" in refusal(["samples", str(tmp_path / "run")], monkeypatch, capsys)
     assert "no language run" in refusal(["frontier", str(tmp_path)], monkeypatch, capsys)
+
+
+def test_forgetting_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A likelihood of the demonstrations that fell by 0.5 nats since it was highest is told; one that fell by 0.05 or
+    rose is not."""
+    rows = [{"step": k, "eval/demonstration_nll": value} for k, value in enumerate((0.9, 0.4, 0.7))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for last, told in ((0.9, True), (0.45, False), (0.2, False)):
+        result = {"final": {"score": 0.0, "demonstration_nll": last}, "best": {"score": 0.0, "round": 1}}
+        show_result("a run", result | {"rounds": 3, "seconds": 1.0}, tmp_path)
+        assert ("by 0.50 nats a decision" in capsys.readouterr().out) == told

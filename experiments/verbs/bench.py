@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from experiments import bench_control_parity, bench_control_speed, bench_core, command
 from experiments.compare_config import CompareConfig
-from experiments.control_suites import SUITES
+from experiments.suites import SUITES
 from unified_irl.errors import unknown_name
 
 BENCHES = {

@@ -1,4 +1,4 @@
-"""The comparisons of the control world. No tensor library here."""
+"""Comparisons of methods, ready to run. No tensor library here."""
 
 from __future__ import annotations
 
@@ -14,8 +14,20 @@ SUITES: dict[str, CompareConfig] = {
         out="runs/control-quick",
     ),
     "control": CompareConfig(tasks=("hopper", "halfcheetah", "walker2d"), methods=METHODS, seeds=3, out="runs/control"),
+    "language-walks": CompareConfig(
+        tasks=("walks-text",),
+        methods=("bc", "spin", "irft", "ml-irl", "rft", "dpo", "rlhf", "direct-aihf", "self-play-aihf", "aihf"),
+        seeds=5,
+        out="runs/language-walks",
+    ),
+    "language": CompareConfig(
+        tasks=("reviews", "instructions"),
+        methods=("bc", "spin", "rft", "dpo", "rlhf", "direct-aihf", "aihf"),
+        seeds=3,
+        out="runs/language",
+    ),
 }
-"""Minutes per cell, and hours per cell.
+"""Minutes per cell; hours per cell; a minute per cell; minutes per cell.
 
 One demonstration and few comparisons for every method, and the same number of simulated steps for all that climb a
 reward. Other tasks and methods by flags: bench control --tasks ant humanoid.
