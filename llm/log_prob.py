@@ -26,7 +26,7 @@ ROWS = 1024
 
 def token_log_prob(hidden_ND: Tensor, weight_VD: Tensor, target_N: Tensor) -> Tensor:
     """float32[N], differentiable in the hidden states and the weights."""
-    log_prob_N: Tensor = _TokenLogProb.apply(hidden_ND, weight_VD, target_N)  # type: ignore[no-untyped-call]
+    log_prob_N: Tensor = _TokenLogProb.apply(hidden_ND, weight_VD.to(hidden_ND.dtype), target_N)  # type: ignore[no-untyped-call]
     return log_prob_N
 
 

@@ -87,6 +87,12 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]
     return prepared(model, config), tokenizer
 
 
+def multiplying(model: PreTrainedModel) -> torch.autocast:
+    """The precision of the model's products: bfloat16 where it was asked for, whatever its weights are kept in."""
+    is_half = bool(getattr(model, "multiplies_in_half", False))
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=is_half)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the progress bars of transformers, which would appear for every small file."""
@@ -127,7 +133,9 @@ def _look_at(path: Path, config: ModelConfig) -> None:
 
 def prepared(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
     """Without dropout, whose noise would make a policy speak otherwise than it acts; checked for finite weights."""
-    model.to(getattr(torch, config.dtype))
+    is_half = config.dtype == "bfloat16"
+    model.to(torch.bfloat16 if is_half and config.lora.rank else torch.float32)
+    model.multiplies_in_half = is_half  # type: ignore[assignment]
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

@@ -60,7 +60,8 @@ class TextReward:
         longest = int(length_B.max())
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train == "all"):
             hidden_BTD = hidden_states(self.role, behaviours.data["token"][:, :longest])
-        said_BT = self.head(hidden_BTD.float()).squeeze(-1)
+        # A sum of products, not a matrix product, which would be taken in half precision where the body's are.
+        said_BT = (hidden_BTD.float() * self.head.weight[0]).sum(-1) + self.head.bias
         if self.config.bound:
             said_BT = self.config.bound * torch.tanh(said_BT / self.config.bound)
         pays_BT = behaviours.rewarded[:, :longest]

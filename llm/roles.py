@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from llm.config import LoRAConfig
-from llm.models import output_weight
+from llm.models import multiplying, output_weight
 from unified_irl.feed import stream
 
 Weights = dict[str, Tensor]
@@ -54,9 +54,8 @@ class Whole:
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        yield
+    def active(self) -> AbstractContextManager[None]:
+        return multiplying(self.model)
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.model.parameters())
@@ -101,6 +100,8 @@ class Shared:
             torch.manual_seed(stream(self.seed, "adapter", name).initial_seed())
             inject_adapter_in_model(settings, self.model, adapter_name=name)
         self.layers = [one for one in self.model.modules() if isinstance(one, BaseTunerLayer)]
+        for parameter in self.parameters_of(name).values():  # a base in half precision would halve them too
+            parameter.data = parameter.data.float()
         self._switch(self.names[-1])
 
     def parameters_of(self, name: str) -> dict[str, nn.Parameter]:
@@ -117,7 +118,8 @@ class Shared:
         self.names.append(name)
         self._switch(name)
         try:
-            yield
+            with multiplying(self.model):
+                yield
         finally:
             self.names.pop()
             self._switch(self.names[-1])
