@@ -60,8 +60,8 @@ class ModelConfig:
     base_seed: int = 0
     """Seed of the small one's weights, corpus and training; runs of any seed share it."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of products, and of a base that stays as it is; weights that learn are kept in float32, whose small steps
-    bfloat16 would round away, and log-probabilities are summed in float32."""
+    """Precision of products, and of a base that stays as it is; weights that learn are kept in float32, since bfloat16
+    would round their small steps away, and log-probabilities are summed in float32."""
     gradient_checkpointing: bool = False
     """Compute activations twice instead of keeping them."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
