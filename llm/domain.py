@@ -56,7 +56,7 @@ class LanguageDomain:
             from llm.paged import complete as engine
         return Manner(
             end=self.codec.end,
-            max_tokens=sampler.max_tokens or self.task.max_words,
+            max_tokens=sampler.max_tokens or self.task.max_words + 1,
             rows=sampler.rows,
             tokens_per_pass=self.config.tokens_per_pass,
             complete=engine,

@@ -29,6 +29,7 @@ from string import ascii_lowercase
 import torch
 from torch import Generator, Tensor
 
+from envs.language.chance import fast
 from envs.language.instructions_config import OPERATIONS, InstructionsConfig
 from envs.language.task import Speaker
 from unified_irl.errors import UserError
@@ -280,8 +281,3 @@ def _ordered(names: Sequence[str]) -> tuple[str, ...]:
 def anybody(rng: Random) -> Author:
     """An author of the corpus."""
     return Author(rng.choice(LEVELS), rng.random() < 0.5)
-
-
-def fast(draw: Generator) -> Random:
-    """A cheap generator for many small choices, which continues this one's chance."""
-    return Random(int(torch.randint(2**62, (), generator=draw)))

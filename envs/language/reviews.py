@@ -12,6 +12,7 @@ from random import Random
 import torch
 from torch import Generator, Tensor
 
+from envs.language.chance import fast
 from envs.language.reviews_authors import Draft, anybody
 from envs.language.reviews_config import ReviewsConfig
 from envs.language.reviews_grammar import WORDS, Prompt, every_prompt
@@ -34,7 +35,8 @@ class Reviews:
 
     def corpus(self, count: int, draw: Generator) -> list[str]:
         rng = fast(draw)
-        asked = rng.choices(self.about, k=count)
+        # In their first order, not the seed's: all runs share the base model that reads this.
+        asked = rng.choices(every_prompt(), k=count)
         return [f"{prompt.text} {self._anything(prompt, rng)}" for prompt in asked]
 
     def gold(self, prompts: Tensor, completions: Sequence[str], ended: Sequence[bool]) -> Tensor:
@@ -97,8 +99,3 @@ class Reviews:
         """The best of what careful authors of any mood have to say."""
         drafts = [Draft(anybody(rng, careful=True), prompt, self.max_words, rng).write() for _ in range(num_drafts)]
         return max(drafts, key=lambda draft: judge(prompt, draft.split(), True).worth(self.config.soft_limit))
-
-
-def fast(draw: Generator) -> Random:
-    """A cheap generator for many small choices, which continues this one's chance."""
-    return Random(int(torch.randint(2**62, (), generator=draw)))

@@ -32,15 +32,17 @@ class LanguageTask(Protocol):
     words: tuple[str, ...]
     """Everything that can be said, in a fixed order, without repetition."""
     prompts: tuple[str, ...]
-    """Everything that can be asked; the number of a prompt is its context id."""
+    """Everything that can be asked; the number of a prompt is its context id. Where a prompt ends and a completion
+    begins must be plain from the words, since a document of the corpus is one and the other."""
     num_shown: int
-    """Prompts below this number may be demonstrated and compared; the others are kept for examinations."""
+    """Prompts below this number may be demonstrated and compared; the others are kept for examinations. A task that
+    covers different prompts by the two says so with `demonstrable` and `comparable`, each bool[P]."""
     max_words: int
     """A completion is cut off after this many words."""
 
     def corpus(self, count: int, draw: Generator) -> list[str]:
         """Documents of the language, each a prompt and a completion. Quality varies between documents, and is the same
-        throughout one of them."""
+        throughout one of them. It does not depend on the task's seed, so that runs of all seeds share a base model."""
         ...
 
     def gold(self, prompts: Tensor, completions: Sequence[str], ended: Sequence[bool]) -> Tensor:
