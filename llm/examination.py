@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from llm.codec import Codec
+from llm.log_prob import logits
 from llm.roles import head_of, hidden_states
 from llm.speech import Speech
 from unified_irl.contracts import RewardFunction
@@ -95,7 +96,7 @@ class WordSpeaker:
             hidden = hidden_states(role, token_BT.to(role.model.device))
             place = place_BT.clamp(max=hidden.shape[1] - 1).to(hidden.device)
             picked = hidden.gather(1, place[..., None].expand(-1, -1, hidden.shape[2]))
-            log_prob = (picked @ head_of(role).T).float().log_softmax(-1)
+            log_prob = logits(picked.flatten(0, 1), head_of(role)).log_softmax(-1).unflatten(0, place.shape)
         return log_prob[..., self.columns.to(log_prob.device)].double().cpu()
 
 

@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from llm.log_prob import logits
 from llm.models import must_fit
 from llm.roles import Role, head_of
 
@@ -102,7 +103,7 @@ def _steps(
     visible = torch.cat([real_UP[which], real_UP.new_ones(len(rows), max_tokens)], 1)[:, None, None]
     speaks = torch.ones(len(rows), dtype=torch.bool)
     for step in range(max_tokens):
-        log_prob_BV = (hidden @ head.T).float().log_softmax(-1)
+        log_prob_BV = logits(hidden, head).log_softmax(-1)
         token = log_prob_BV.argmax(-1) if seed is None else _drawn(log_prob_BV, uniform(seed[rows], step).to(device))
         log_prob = log_prob_BV.gather(1, token[:, None]).squeeze(1).cpu()
         said = token.cpu()

@@ -70,7 +70,7 @@ def _regularised(method: Method) -> Regularisation:
     """A reward that separates its data grows without bound, and with it the policy leaves the language."""
     if method.reward != "explicit":
         return method.regularisation
-    return replace(method.regularisation, magnitude=0.02)
+    return replace(method.regularisation, magnitude=0.1)
 
 
 def _phase(phase: Phase, method: Method, pace: Pace, sharpness: float) -> Phase:
@@ -81,9 +81,9 @@ def _phase(phase: Phase, method: Method, pace: Pace, sharpness: float) -> Phase:
     common = {"preference_sharpness": sharpness, "batch_size": pace.batch}
     if phase.policy_updates == 0:  # the reward alone, of rlhf
         return replace(phase, rounds=400, **common)
-    climbing = replace(phase, policy_updates=4, rounds=pace.rounds, practice=16, **common)
+    climbing = replace(phase, policy_updates=4, rounds=pace.rounds, practice=64, **common)
     if not phase.learns_demonstrations:
-        return replace(climbing, practice=64, until="rounds")
+        return replace(climbing, practice=128, until="rounds")
     # The joint methods tell demonstrations from own samples pair by pair, as the authors' language code does: a bounded
     # loss, where the linear one pulls ever further on a policy that a few steps cannot keep in its optimum.
     link = "linear" if method.name == "ml-irl" else "pairwise"
