@@ -82,8 +82,9 @@ def contest(
     seconds: float,
     blocks: int,
     report: Callable[[str], None],
+    unit: str = "steps",
 ) -> dict[str, dict[str, Any]]:
-    """Environment steps per second of each contender, block by block, at the number of threads that suits it best.
+    """Units of work per second of each contender, block by block, at the number of threads that suits it best.
 
     `cores` says how many of them it was given meanwhile: on one thread, less than 1 means that others were at work.
     """
@@ -102,11 +103,11 @@ def contest(
                 said = one.block(seconds, result["threads"])
                 result["blocks"].append(_speed(said))
                 result["cores"].append(said["cores"])
-                result["peak_mib"] = said["peak_mib"]
-            latest = ", ".join(f"{name} {result['blocks'][-1]:.0f}" for name, result in results.items())
-            report(f"  block {number + 1} of {blocks}, steps per second: {latest}")
+                result |= {name: value for name, value in said.items() if name.endswith("peak_mib")}
+            latest = ", ".join(f"{name} {result['blocks'][-1]:.4g}" for name, result in results.items())
+            report(f"  block {number + 1} of {blocks}, {unit} per second: {latest}")
     for result in results.values():
-        result["steps_per_second"] = math.exp(plain.fmean(map(math.log, result["blocks"])))
+        result[f"{unit}_per_second"] = math.exp(plain.fmean(map(math.log, result["blocks"])))
     return results
 
 

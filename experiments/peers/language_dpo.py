@@ -57,11 +57,10 @@ def preferences(file: Path) -> Preferences:
     )
 
 
-def steps(told: dict[str, Any]) -> tuple[Callable[[], float], Callable[[], int]]:
-    """A step that says its loss, and one that says how many pairs it took."""
-    kind = ModelConfig(dtype=told["dtype"])
-    model = prepared(AutoModelForCausalLM.from_pretrained(told["model"], attn_implementation="sdpa"), kind)
-    model.to(told["device"])
+def stepper(told: dict[str, Any]) -> Callable[[], float]:
+    """A step on the next batch, which says its loss."""
+    model = AutoModelForCausalLM.from_pretrained(told["model"], dtype=torch.float32, attn_implementation="sdpa")
+    model = prepared(model, ModelConfig(dtype=told["products"])).to(told["device"])
     manner = Manner(end=2, max_tokens=1, rows=1, tokens_per_pass=16384)
     descent = DescentConfig(learning_rate=told["learning_rate"], max_grad_norm=1.0)
     reference = Remembering(Whole(copy.deepcopy(model).requires_grad_(False)), manner)
@@ -77,21 +76,21 @@ def steps(told: dict[str, Any]) -> tuple[Callable[[], float], Callable[[], int]]
     def step() -> float:
         begin = next(turn) % num_batches * size
         batch = Batch(preferences=pairs[torch.arange(begin, begin + size)])
-        metrics = policy.descend(loss, batch, batch.normaliser())
-        return float(metrics["loss"])
+        return float(policy.descend(loss, batch, batch.normaliser())["loss"])
 
-    def advance() -> int:
-        step()
-        return size
-
-    return step, advance
+    return step
 
 
 def main() -> None:
     told = options()
     torch.set_num_threads(told["first_threads"])
-    step, advance = steps(told)
+    step = stepper(told)
     losses = [step() for _ in range(told["losses"])]
+
+    def advance() -> int:
+        step()
+        return int(told["batch"])
+
     serve(advance, {"torch": torch.__version__, "transformers": transformers.__version__, "losses": losses})
 
 

@@ -58,6 +58,8 @@ class Turns:
 
         busy = (time.process_time() - self.worked) / seconds
         said = {"steps": self.steps, "seconds": seconds, "threads": torch.get_num_threads(), "cores": busy}
+        if torch.cuda.is_initialized():
+            said["device_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
         self.answers.write(json.dumps(said | {"peak_mib": peak_mib()}) + "\n")
         self._wait()
 
@@ -82,3 +84,9 @@ def peak_mib() -> float:
         return int(line.split()[1]) / 2**10
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def forget_peak() -> None:
+    """From now on, the most is counted anew, from what is held at present. Where that cannot be, it stays."""
+    if os.access("/proc/self/clear_refs", os.W_OK):
+        Path("/proc/self/clear_refs").write_text("5")

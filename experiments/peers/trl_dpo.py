@@ -63,9 +63,7 @@ def main() -> None:
     told = options()
     torch.set_num_threads(told["first_threads"])
     pairs = json.loads(Path(told["pairs"]).read_text())
-    model = AutoModelForCausalLM.from_pretrained(
-        told["model"], dtype=getattr(torch, told["dtype"]), attn_implementation="sdpa"
-    ).to(told["device"])
+    model = AutoModelForCausalLM.from_pretrained(told["model"], dtype=torch.float32, attn_implementation="sdpa")
     facts = {name: importlib.metadata.version(name) for name in ("trl", "transformers", "accelerate", "torch")}
     served = Served(facts, told["losses"], told["batch"])
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments import bench_control_parity, bench_control_speed, bench_core, command
+from experiments import bench_control_parity, bench_control_speed, bench_core, bench_llm_speed, command
 from experiments.compare_config import CompareConfig
 from experiments.suites import SUITES
 from unified_irl.errors import unknown_name
@@ -10,6 +10,7 @@ from unified_irl.errors import unknown_name
 BENCHES = {
     "core": (bench_core, bench_core.BenchCoreConfig),
     "control-speed": (bench_control_speed, bench_control_speed.BenchControlSpeedConfig),
+    "llm-speed": (bench_llm_speed, bench_llm_speed.BenchLLMSpeedConfig),
     "control-parity": (bench_control_parity, bench_control_parity.BenchControlParityConfig),
 }
 
