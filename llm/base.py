@@ -20,6 +20,7 @@ from llm.codec import Codec, word_tokenizer
 from llm.config import ModelConfig
 from llm.log_prob import token_log_prob
 from llm.models import check_head, load, output_weight, prepared, quiet, small_model
+from llm.sampler import check_sampler
 from llm.sizes import Shape, shape_of
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
@@ -47,6 +48,7 @@ def base_model(config: ModelConfig, task: LanguageTask, cache: Path) -> tuple[Pr
         model, tokenizer = prepared(model, config), AutoTokenizer.from_pretrained(folder)
         where = str(folder)
     check_head(model, where)
+    check_sampler(model, where)
     return model, Codec(tokenizer), content_of(model)
 
 

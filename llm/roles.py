@@ -17,6 +17,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from llm.config import LoRAConfig
 from llm.models import multiplying, output_weight
@@ -97,6 +98,7 @@ class Shared:
         settings = LoraConfig(r=rank, lora_alpha=self.config.alpha or 2 * rank, target_modules=self.where)
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # several roles, on purpose
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # of Conv1D, which peft mends
             torch.manual_seed(stream(self.seed, "adapter", name).initial_seed())
             inject_adapter_in_model(settings, self.model, adapter_name=name)
         self.layers = [one for one in self.model.modules() if isinstance(one, BaseTunerLayer)]
@@ -232,6 +234,6 @@ def _linear_names(model: PreTrainedModel) -> list[str]:
         {
             name.rsplit(".", 1)[-1]
             for name, one in model.named_modules()
-            if isinstance(one, nn.Linear) and one is not head and ".lora_" not in name and "base_layer" not in name
+            if isinstance(one, (nn.Linear, Conv1D)) and one is not head and ".lora_" not in name and "base_layer" not in name
         }
     )

@@ -20,7 +20,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from llm.log_prob import logits
 from llm.models import must_fit
-from llm.roles import Role, head_of
+from llm.roles import Role, Whole, head_of, hidden_states
+from unified_irl.errors import UserError
 
 COMPACT_BELOW = 0.8
 """Finished rows are dropped once no more than this share is left."""
@@ -174,6 +175,32 @@ def _drawn(log_prob_BV: Tensor, uniform_B: Tensor) -> Tensor:
     cumulated_BV = log_prob_BV.double().exp_().cumsum(-1)
     threshold_B1 = uniform_B[:, None] * cumulated_BV[:, -1:]
     return torch.searchsorted(cumulated_BV, threshold_B1, right=True).squeeze(1).clamp(max=log_prob_BV.shape[1] - 1)
+
+
+@torch.no_grad()
+def check_sampler(model: PreTrainedModel, where: str) -> None:
+    """Whether a model says token by token, beside a longer prompt, what it says in one pass."""
+    role, length_B = Whole(model), torch.tensor([4, 1])
+    prompt_BP = torch.tensor([[1, 2, 3, 4], [5, 0, 0, 0]]) % model.config.vocab_size
+    tolerance = 0.5 if getattr(model, "multiplies_in_half", False) else 1e-2
+    try:
+        said = complete(role, prompt_BP, length_B, seed_B=None, max_tokens=3, end=-1)
+        away = 0.0
+        for row, length in enumerate(length_B.tolist()):
+            token_1T = torch.cat([prompt_BP[row, :length], said.token_BM[row]])[None].to(model.device)
+            with role.active(), sampling(model):
+                hidden_TD = hidden_states(role, token_1T)[0, length - 1 : -1]
+                everything = logits(hidden_TD, head_of(role)).log_softmax(-1)
+            plain = everything.gather(1, token_1T[0, length:, None]).squeeze(1).cpu()
+            away = max(away, float((plain - said.log_prob_BM[row]).abs().max()))
+        why = "" if away <= tolerance else f"they differ by {away:.2g} nats"
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+    if why:
+        raise UserError(
+            f"{where} does not say token by token, with keys and values kept, what it says in one pass ({why}); choose "
+            "a model with plain attention and positions."
+        )
 
 
 def seeds(count: int, generator: Generator) -> Tensor:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speakers import CONTEXTS, END, model_of
+from speakers import CONTEXT, CONTEXTS, END, VOCABULARY, model_of
 from torch import Generator, Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
 
 from envs.language.task import LanguageTask, Speaker
 from llm.codec import word_tokenizer
 from llm.config import ImproveConfig, LanguageConfig, LoRAConfig, ModelConfig, SpeechConfig
 from llm.domain import LanguageDomain
+from llm.models import prepared
 from llm.roles import Adapter, Role, Shared
 from llm.speech import Manner, Speech
 from unified_irl.descent_config import DescentConfig
@@ -136,9 +137,21 @@ def short(name: str, rounds: int = 2) -> Method:
     return replace(row, phases=tuple(map(cut, row.phases)), warm_start=cut(row.warm_start))
 
 
+def gpt2() -> PreTrainedModel:
+    """A tiny model whose layers are no linear ones and whose input and output embeddings are the same."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, bos_token_id=1, eos_token_id=END
+    )
+    model = prepared(AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"), ModelConfig())
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(10.0)
+    return model
+
+
 def adapters(kind: str = "llama", *, opinions: bool = True, **more: Any) -> tuple[Shared, Adapter, Adapter]:
     """Two adapters on one tiny base, with weights that matter unless they are to be as they begin."""
-    shared = Shared(model_of(kind, **more), LoRAConfig(rank=4), 0)
+    shared = Shared(gpt2() if kind == "gpt2" else model_of(kind, **more), LoRAConfig(rank=4), 0)
     pair = Adapter(shared, "policy"), Adapter(shared, "reward")
     for seed, one in enumerate(pair) if opinions else ():
         stir(one, seed)

@@ -180,14 +180,14 @@ def test_activations_that_are_not_kept_change_nothing(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_in_half_precision_it_acts_as_it_speaks(kind: str) -> None:
-    """Batches of other sizes round otherwise: here by less than 0.1 nats for any token, by 0.02 on average."""
+    """Batches of other sizes round otherwise: here by less than 0.05 nats for any token, by 0.005 on average."""
     speech = Speech(Whole(model_of(kind, dtype="bfloat16")), MANNER)
     own = speech.sample(CONTEXTS, torch.Generator().manual_seed(3))
     away = (speech.log_prob(own) - own.behaviour_log_prob)[own.mask].detach()
-    assert 0.0 < float(away.abs().max()) < 0.1
-    assert float(away.abs().mean()) < 0.02
+    assert 0.0 < float(away.abs().max()) < 0.05
+    assert float(away.abs().mean()) < 0.005
     exact = Speech(Whole(model_of(kind)), replace(MANNER, rows=1)).log_prob(own)
-    assert float((exact.detach() - own.behaviour_log_prob)[own.mask].abs().mean()) < 0.1
+    assert float((exact.detach() - own.behaviour_log_prob)[own.mask].abs().mean()) < 0.02
 
 
 # Random numbers

@@ -1,4 +1,4 @@
-"""Rounds of `unified-irl train TASK METHOD` with its default settings but for a warm start, and where their time goes."""
+"""Rounds of `unified-irl train TASK METHOD` with its default settings, but for a warm start, by their phases."""
 
 from __future__ import annotations
 
