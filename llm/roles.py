@@ -54,12 +54,13 @@ class Whole:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
+        self._parameters = list(model.parameters())  # to gather them from the modules again takes milliseconds
 
     def active(self) -> AbstractContextManager[None]:
         return multiplying(self.model)
 
     def parameters(self) -> list[nn.Parameter]:
-        return list(self.model.parameters())
+        return self._parameters
 
     def weights(self) -> Weights:
         return {name: value.detach() for name, value in self.model.named_parameters()}
@@ -229,11 +230,11 @@ def head_of(role: Role) -> Tensor:
 
 def _linear_names(model: PreTrainedModel) -> list[str]:
     """The last names of all linear layers but the output head."""
-    head = model.get_output_embeddings()
+    head, kinds = model.get_output_embeddings(), (nn.Linear, Conv1D)
     return sorted(
         {
             name.rsplit(".", 1)[-1]
             for name, one in model.named_modules()
-            if isinstance(one, (nn.Linear, Conv1D)) and one is not head and ".lora_" not in name and "base_layer" not in name
+            if isinstance(one, kinds) and one is not head and ".lora_" not in name and "base_layer" not in name
         }
     )

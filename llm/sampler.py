@@ -157,7 +157,7 @@ class Slab(CacheLayerMixin):
         for name in ("keys", "values"):
             old = getattr(self, name)
             new = old.new_empty(len(rows), *old.shape[1:])
-            new[:, :, : self.filled] = old[:, :, : self.filled].index_select(0, rows)
+            torch.index_select(old[:, :, : self.filled], 0, rows, out=new[:, :, : self.filled])
             setattr(self, name, new)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
