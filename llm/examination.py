@@ -83,7 +83,7 @@ class WordSpeaker:
     @torch.no_grad()
     def log_next(self, prompts: Tensor, completions: Sequence[str]) -> Tensor:
         role = self.speech.role
-        said = [self.codec.ids(text) for text in completions]
+        said = [self.codec.completion(text, ended=False) for text in completions]
         start_B = self.contexts.data["length"][prompts]
         most = max(map(len, said))
         token_BT = torch.zeros(len(said), int(start_B.max()) + most, dtype=torch.long)
@@ -102,7 +102,7 @@ class WordSpeaker:
 
 def word_columns(codec: Codec, words: Sequence[str]) -> Tensor | None:
     """The token of every word and of the end; None where the tokenizer cuts words into pieces."""
-    tokens = [codec.ids(word) for word in words]
+    tokens = [codec.completion(word, ended=False) for word in words]
     if any(len(one) != 1 for one in tokens) or len({one[0] for one in tokens}) < len(words):
         return None
     return torch.tensor([*(one[0] for one in tokens), codec.end])

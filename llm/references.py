@@ -6,7 +6,9 @@ disk, named by model and data, so that the next run begins with it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from pathlib import Path
 
 import torch
@@ -29,15 +31,16 @@ class Remembering(Speech):
 
     def log_prob(self, behaviours: Trajectories) -> Tensor:
         keys = row_keys(behaviours)
-        missing = [row for row, key in enumerate(keys) if key not in self.known]
+        row_of = {key: row for row, key in enumerate(keys)}
+        missing = [key for key in row_of if key not in self.known]
         if missing:
             if len(self.known) + len(missing) > REMEMBERED:
                 self.known.clear()
-                missing = list(range(len(keys)))
-            some = behaviours[torch.tensor(missing, device=behaviours.mask.device)]
+                missing = list(row_of)
+            some = behaviours[torch.tensor([row_of[key] for key in missing], device=behaviours.mask.device)]
             said = self._still_log_prob(some).cpu()
-            for row, part, mask in zip(missing, said, some.mask.cpu(), strict=True):
-                self.known[keys[row]] = part[mask]
+            for key, part, mask in zip(missing, said, some.mask.cpu(), strict=True):
+                self.known[key] = part[mask]
         mask_BT = behaviours.mask
         flat = torch.cat([self.known[key] for key in keys]).to(self.role.model.device)
         return torch.zeros(mask_BT.shape, device=flat.device).masked_scatter(mask_BT.to(flat.device), flat)
@@ -64,15 +67,17 @@ class Remembering(Speech):
             if len(lengths_) == len(keys) and int(lengths_.sum()) == len(flat):
                 self.known |= dict(zip(keys, flat.split(lengths_.tolist()), strict=True))
                 return
-        except (FileNotFoundError, SafetensorError, KeyError):
-            pass  # not met before, or cut short by a kill: computed anew
-        for one in data:
-            self.log_prob(one)
-        rows = [self.known[key] for key in keys]
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{torch.randint(2**31, ()).item():x}.partial")
-        save_file({"lengths": torch.tensor([len(row) for row in rows]), "log_prob": torch.cat(rows)}, partial)
-        partial.replace(file)
+        except (OSError, SafetensorError, KeyError):
+            pass  # not met before, or damaged: computed anew
+        rows = [said[mask] for one in data for said, mask in zip(self.log_prob(one).cpu(), one.mask, strict=True)]
+        partial = file.with_suffix(f".{os.getpid()}.partial")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file({"lengths": torch.tensor([len(row) for row in rows]), "log_prob": torch.cat(rows)}, partial)
+            partial.replace(file)
+        except (OSError, SafetensorError):  # what cannot be kept is computed again the next time
+            with contextlib.suppress(OSError):
+                partial.unlink()
 
 
 def row_keys(behaviours: Trajectories) -> list[bytes]:
