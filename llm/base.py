@@ -19,7 +19,7 @@ from envs.language.task import LanguageTask
 from llm.codec import Codec, word_tokenizer
 from llm.config import ModelConfig
 from llm.log_prob import token_log_prob
-from llm.models import check_head, load, output_weight, prepared, quiet, small_model
+from llm.models import check_head, load, multiplies_in_half, output_weight, prepared, quiet, small_model
 from llm.sampler import check_sampler
 from llm.sizes import Shape, shape_of
 from unified_irl.errors import UserError
@@ -53,8 +53,8 @@ def base_model(config: ModelConfig, task: LanguageTask, cache: Path) -> tuple[Pr
 
 
 def content_of(model: PreTrainedModel) -> str:
-    """A name for these very weights."""
-    digest = hashlib.sha256()
+    """A name for these very weights, multiplied as precisely."""
+    digest = hashlib.sha256(b"half" if multiplies_in_half(model) else b"")
     for name, value in model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

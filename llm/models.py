@@ -89,8 +89,11 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]
 
 def multiplying(model: PreTrainedModel) -> torch.autocast:
     """The precision of the model's products: bfloat16 where it was asked for, whatever its weights are kept in."""
-    is_half = bool(getattr(model, "multiplies_in_half", False))
-    return torch.autocast(model.device.type, torch.bfloat16, enabled=is_half)
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=multiplies_in_half(model))
+
+
+def multiplies_in_half(model: PreTrainedModel) -> bool:
+    return bool(getattr(model, "multiplies_in_half", False))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from llm.log_prob import logits
-from llm.models import must_fit
+from llm.models import multiplies_in_half, must_fit
 from llm.roles import Role, Whole, head_of, hidden_states
 from unified_irl.errors import UserError
 
@@ -182,7 +182,7 @@ def check_sampler(model: PreTrainedModel, where: str) -> None:
     """Whether a model says token by token, beside a longer prompt, what it says in one pass."""
     role, length_B = Whole(model), torch.tensor([4, 1])
     prompt_BP = torch.tensor([[1, 2, 3, 4], [5, 0, 0, 0]]) % model.config.vocab_size
-    tolerance = 0.5 if getattr(model, "multiplies_in_half", False) else 1e-2
+    tolerance = 0.5 if multiplies_in_half(model) else 1e-2
     try:
         said = complete(role, prompt_BP, length_B, seed_B=None, max_tokens=3, end=-1)
         away = 0.0

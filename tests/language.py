@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from speakers import CONTEXT, CONTEXTS, END, VOCABULARY, model_of
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Generator, Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel, PreTrainedTokenizerFast
 
 from envs.language.task import LanguageTask, Speaker
 from llm.codec import word_tokenizer
@@ -174,6 +175,19 @@ def said_by(role: Role, seed: int = 3) -> Trajectories:
 def gradients(role: Role, behaviours: Trajectories) -> list[Tensor]:
     said = Speech(role, MANNER).log_prob(behaviours)
     return list(torch.autograd.grad(said.sum(), role.parameters(), allow_unused=True))
+
+
+def bpe_tokenizer() -> PreTrainedTokenizerFast:
+    """Pieces of bytes, in which every word of the task with a space before it is one; an end, no padding, no begin."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=alphabet, special_tokens=["<over>"], show_progress=False
+    )
+    tokenizer.train_from_iterator([f"{word} {word} {word}" for word in (*TASK.words, *TASK.words)], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<over>")
 
 
 def saved(folder: Path, kind: str = "llama") -> PreTrainedModel:

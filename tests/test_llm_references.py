@@ -212,3 +212,16 @@ def test_a_domain_remembers_its_data_where_the_reward_is_implicit(
                     parts.reference.log_prob(some)
             assert bool(calls) == (run == rank == 0)
     assert len(list((tmp_path / "log-probabilities").iterdir())) == 1
+
+
+def test_numbers_of_another_precision_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    """Products in bfloat16 are other numbers of the same weights."""
+    said = []
+    for dtype in ("bfloat16", "float32", "bfloat16"):
+        world = domain(cache=str(tmp_path), model=replace(TINY, dtype=dtype))
+        assert world.demonstrations is not None
+        said.append(world.build(short("dpo")).reference.log_prob(world.demonstrations.trajectories))
+        said.append(world.build(short("direct-aihf")).reference.log_prob(world.demonstrations.trajectories))
+    assert float((said[1] - said[3]).abs().max()) > 1e-4
+    torch.testing.assert_close(said[3], said[2], atol=1e-5, rtol=0.0)
+    assert torch.equal(said[1], said[5])
