@@ -19,7 +19,17 @@ from envs.language.task import LanguageTask
 from llm.codec import Codec, word_tokenizer
 from llm.config import ModelConfig
 from llm.log_prob import token_log_prob
-from llm.models import check_head, load, multiplies_in_half, output_weight, prepared, quiet, small_model
+from llm.models import (
+    UNREADABLE,
+    check_head,
+    in_one_line,
+    load,
+    multiplies_in_half,
+    output_weight,
+    prepared,
+    quiet,
+    small_model,
+)
 from llm.sampler import check_sampler
 from llm.sizes import Shape, shape_of
 from unified_irl.errors import UserError
@@ -43,10 +53,16 @@ def base_model(config: ModelConfig, task: LanguageTask, cache: Path) -> tuple[Pr
         where = config.path
     else:
         folder = taught(config, task, cache)
-        with quiet():
-            model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, attn_implementation="sdpa")
-        model, tokenizer = prepared(model, config), AutoTokenizer.from_pretrained(folder)
-        where = str(folder)
+        try:
+            with quiet():
+                model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, attn_implementation="sdpa")
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except UNREADABLE as error:
+            raise UserError(
+                f"The base model in {folder} is damaged ({in_one_line(error)}); delete that folder, and it is taught "
+                "anew."
+            ) from error
+        model, where = prepared(model, config), str(folder)
     check_head(model, where)
     check_sampler(model, where)
     return model, Codec(tokenizer), content_of(model)

@@ -5,12 +5,15 @@ Loading believes nothing: weights are read from safetensors alone, and code besi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -31,6 +34,10 @@ from llm.sizes import Shape
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 
+UNREADABLE = (
+    OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError, SafetensorError, StrictDataclassError,
+)  # fmt: skip
+"""What reading a damaged model may raise."""
 TOLERANCE = 1e-3
 """How far a model's own logits may be from the plain product of hidden states and output embeddings."""
 
@@ -67,18 +74,35 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]
         "local_files_only": not config.allow_download,
         "trust_remote_code": config.trust_remote_code,
     }
-    path = Path(config.path)
-    if path.is_dir():
-        _look_at(path, config)
+    is_folder = os.path.isdir(config.path)
+    if is_folder:
+        _look_at(Path(config.path), config)
+    elif config.path.startswith((".", "~", "/")) or config.path.count("/") > 1:
+        raise UserError(f"There is no folder {config.path}; expected that of a model, or the name of one on the hub.")
     try:
         kind = AutoConfig.from_pretrained(config.path, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            config.path, config=kind, use_safetensors=True, dtype=getattr(torch, config.dtype),
-            attn_implementation="sdpa", **options,
+        model, told = AutoModelForCausalLM.from_pretrained(
+            config.path, config=kind, use_safetensors=True, dtype=_kept_in(config), attn_implementation="sdpa",
+            output_loading_info=True, **options,
         )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
-        raise UserError(f"The model at {config.path} cannot be loaded: {_first_sentence(error)}") from error
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and not is_folder and not config.allow_download:
+            raise UserError(
+                f"There is no model {config.path} on this machine, neither as a folder nor among those that were "
+                "downloaded; set model.allow_download to ask the hub for it."
+            ) from error
+        raise UserError(f"The model at {config.path} cannot be loaded: {in_one_line(error)}") from error
+    if told["missing_keys"]:  # which would be filled at random
+        raise UserError(
+            f"The weights at {config.path} lack {', '.join(sorted(told['missing_keys'])[:3])}, which the model has "
+            "according to its config.json; restore a whole copy."
+        )
+    if len(tokenizer) > (known := len(model.get_input_embeddings().weight)):
+        raise UserError(
+            f"The tokenizer at {config.path} has {len(tokenizer)} tokens, but the model knows {known}; take the "
+            "tokenizer that the model was trained with."
+        )
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"The tokenizer at {config.path} has no end-of-text token, so a completion could never end; name one as "
@@ -122,23 +146,28 @@ def _look_at(path: Path, config: ModelConfig) -> None:
         import json
 
         try:
-            wanted = set(json.loads(index.read_text())["weight_map"].values())
+            wanted = set(map(str, json.loads(index.read_text())["weight_map"].values()))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{index} is damaged; restore it from where the model came from.") from error
         if missing := sorted(wanted - set(weights)):
             raise UserError(f"{path} lacks {', '.join(missing)}, which its index names; copy the whole folder.")
-    if not config.trust_remote_code and "auto_map" in (path / "config.json").read_text(errors="replace"):
+    described = [one.read_text(errors="replace") for one in path.glob("*config.json") if one.is_file()]
+    if not config.trust_remote_code and any('"auto_map"' in text for text in described):
         raise UserError(
             f"{path} brings code of its own, which is not run unless asked for; read it, then set "
             "model.trust_remote_code."
         )
 
 
+def _kept_in(config: ModelConfig) -> torch.dtype:
+    """Precision of the weights: half where it was asked for and where they stay as they are."""
+    return torch.bfloat16 if config.dtype == "bfloat16" and config.lora.rank else torch.float32
+
+
 def prepared(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
     """Without dropout, whose noise would make a policy speak otherwise than it acts; checked for finite weights."""
-    is_half = config.dtype == "bfloat16"
-    model.to(torch.bfloat16 if is_half and config.lora.rank else torch.float32)
-    model.multiplies_in_half = is_half  # type: ignore[assignment]
+    model.to(_kept_in(config))
+    model.multiplies_in_half = config.dtype == "bfloat16"  # type: ignore[assignment]
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -197,6 +226,6 @@ def must_fit(model: PreTrainedModel, longest: int, max_tokens: int) -> None:
         )
 
 
-def _first_sentence(error: BaseException) -> str:
+def in_one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 400 else f"{text[:400]} …"
