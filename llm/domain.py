@@ -15,12 +15,13 @@ from llm import examination, feedback
 from llm.base import base_model, cache_folder
 from llm.config import LanguageConfig
 from llm.examination import WordSpeaker
+from llm.models import context_length
 from llm.policy import LanguagePolicy
 from llm.references import Remembering
 from llm.reward import TextReward
 from llm.roles import Adapter, Base, Role, Shared, Whole
 from llm.sampler import complete
-from llm.speech import Manner, Speech
+from llm.speech import Manner, Speech, lengths
 from unified_irl.contracts import Metrics, Parts, RewardFunction, Sampler
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
@@ -112,7 +113,28 @@ class LanguageDomain:
                 )
             if int(side.context_id.min()) < -1 or int(side.context_id.max()) >= len(self.contexts):
                 raise UserError(f"{where}: 'context_id' must lie between -1 and {len(self.contexts) - 1} in this task.")
+            if (longest := int(lengths(side).max())) > context_length(self.base):
+                raise UserError(
+                    f"{where}: a row has {longest} tokens, but the model's context is {context_length(self.base)}; "
+                    "remove such rows."
+                )
+            if len(wrong := (~self._answered(side)).nonzero()):
+                raise UserError(
+                    f"{where}: row {int(wrong[0])} does not begin with the prompt of its context "
+                    f"{int(side.context_id[wrong[0]])}. Was the file made with another seed of the data, or with other "
+                    "settings of the task?"
+                )
         return given
+
+    def _answered(self, side: Trajectories) -> Tensor:
+        """bool[B]: the row begins with the prompt of its context, where that is one of the task's."""
+        asked = self.contexts[side.context_id.clamp(min=0)]
+        width = max(side.num_steps, int(asked.data["length"].max()))
+        side = side.padded(width)
+        prompt_BT = torch.nn.functional.pad(asked.data["token"], (0, width))[:, :width]
+        inside_BT = torch.arange(width) < asked.data["length"][:, None]
+        same_BT = (side.data["token"] == prompt_BT) & ~side.mask
+        return (side.context_id < 0) | (same_BT | ~inside_BT).all(1)
 
     def build(self, method: Method) -> Parts:
         for phase in method.stages:

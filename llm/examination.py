@@ -37,7 +37,7 @@ def length_controlled(own: Tensor, other: Tensor, longer_by: Tensor) -> float:
     if not spread > 0:
         return float(won.mean())
     inputs = torch.stack([torch.ones_like(won), longer_by.double() / spread], 1)
-    ridge = torch.diag(torch.tensor([1e-3, 1.0], dtype=torch.float64))  # lengths may separate wins from losses
+    ridge = torch.diag(torch.tensor([1e-3, 0.1], dtype=torch.float64))  # lengths may separate wins from losses
     weight = torch.zeros(2, dtype=torch.float64)
     for _ in range(NEWTON_STEPS):
         chance = torch.sigmoid(inputs @ weight)
