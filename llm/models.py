@@ -179,7 +179,7 @@ def prepared(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
             raise UserError(f"The model's weights hold NaN or infinite numbers, first in {name}; restore a sound copy.")
     model.eval()
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         model.train()
     return model
 

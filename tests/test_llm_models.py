@@ -358,9 +358,9 @@ def test_a_model_that_looks_at_positions_of_its_own_is_refused(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", [*FAMILIES, "grouped"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_what_can_be_taught_passes(kind: str, dtype: str) -> None:
-    model = model_of(kind, dtype=dtype) if kind != "grouped" else model_of(kind)
+@pytest.mark.parametrize(("dtype", "rank"), [("float32", 0), ("bfloat16", 0), ("bfloat16", 4)])
+def test_what_can_be_taught_passes(kind: str, dtype: str, rank: int) -> None:
+    model = model_of(kind, dtype=dtype, lora=LoRAConfig(rank=rank))
     check_head(model, "here")
     check_sampler(model, "here")
 

@@ -12,7 +12,7 @@ from language import MANNER, adapters, gentle, said_by, stir
 from speakers import END, model_of
 from torch import Tensor
 
-from llm.config import RewardConfig
+from llm.config import LoRAConfig, RewardConfig
 from llm.reward import TextReward
 from llm.roles import Role, Whole, hidden_states
 from llm.speech import Speech
@@ -121,6 +121,21 @@ def test_with_a_gradient_it_says_the_same_as_without() -> None:
     assert with_gradient.requires_grad
     torch.testing.assert_close(with_gradient.detach(), says(reward), atol=1e-5, rtol=0.0)
     assert not reward.for_policy()(OWN).requires_grad
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_half_precision_rounds_no_reward(rank: int) -> None:
+    """With products in bfloat16 the body says what it says; the number read off it is exact to single precision."""
+    more = {"dtype": "bfloat16", "lora": LoRAConfig(rank=rank)}
+    role = adapters(**more)[2] if rank else Whole(model_of("llama", **more))
+    reward = reward_of(role, bias=100.0, opinions=True)
+    with_gradient = reward(OWN)
+    assert with_gradient.dtype == torch.float32
+    with torch.no_grad(), role.active():
+        hidden = hidden_states(role, OWN.data["token"]).double()
+    expected = (hidden @ reward.head.weight.detach().double().T).squeeze(-1) + 100.0
+    assert float((with_gradient.detach() - expected)[OWN.mask].abs().max()) < 1e-4
+    assert len(with_gradient[OWN.mask].unique()) > 100, "rounded to 8 bits there would be a few"
 
 
 def test_segments_are_refused() -> None:
