@@ -31,9 +31,9 @@ def main() -> None:
     before, began = peak_mib(), time.perf_counter()
     said = way(hidden, weight, target).mean()
     said.backward()
-    seconds = time.perf_counter() - began
+    facts = {"mib": peak_mib() - before, "seconds": time.perf_counter() - began}
     slopes = [float(one.grad.double().norm()) for one in (hidden, weight)]
-    turns.ready({"mib": peak_mib() - before, "seconds": seconds, "log_prob": float(said), "slopes": slopes})
+    turns.ready(facts | {"log_prob": float(said), "slopes": slopes})
 
 
 if __name__ == "__main__":
