@@ -17,7 +17,8 @@ from torch import Tensor
 
 from envs.language import walks_text
 from envs.language.task import LanguageTask
-from envs.language.walks_text import ANYWHERE, WalkerSpeaker, WalksText
+from envs.language.walks_speaker import WalkerSpeaker
+from envs.language.walks_text import ANYWHERE, WalksText
 from envs.language.walks_text_config import WalksTextConfig
 from envs.walks.config import DemonstratorConfig, WalksConfig
 from envs.walks.enumerate import every_walk

@@ -21,7 +21,6 @@ from envs.language.task import Speaker
 from envs.language.walks_text_config import WalksTextConfig
 from envs.walks.enumerate import every_walk
 from envs.walks.feedback import demonstrator
-from envs.walks.graph import IMPOSSIBLE
 from envs.walks.policy import Walker
 from envs.walks.solve import soft_evaluation
 from envs.walks.world import World
@@ -297,25 +296,3 @@ class WalksText:
             told = self.read(prompts[some], completions[some], ended[some])
             log_BTV = speaker.log_next(prompts[some], completions[some])[:, : told.made_BT.shape[1]]
             yield told, log_BTV.cpu().double()
-
-
-class WalkerSpeaker:
-    """A speaker whose next words have exactly the probabilities of a walker of the exact world. After a fault and at
-    the horizon, where a walker has nothing to decide, it ends."""
-
-    def __init__(self, task: WalksText, log_policy_HGNA: Tensor) -> None:
-        self.task, self.log_policy_HGNA = task, log_policy_HGNA
-
-    def log_next(self, prompts: Tensor, completions: Sequence[str]) -> Tensor:
-        """float[B, T + 1, V]."""
-        task = self.task
-        told = task.read(prompts, completions, [True] * len(completions))
-        num_decisions = told.node_BT.shape[1]
-        policy_BTA = self.log_policy_HGNA[torch.arange(num_decisions), told.goal_B[:, None], told.node_BT]
-        spoken_BTV = policy_BTA.new_full((*told.node_BT.shape, task.end + 2), IMPOSSIBLE)
-        spoken_BTV.scatter_(-1, task.column_NA[told.node_BT], policy_BTA)
-        longest = max(len(completion.split()) for completion in completions)
-        log_BTV = policy_BTA.new_full((len(completions), longest + 1, task.end + 1), IMPOSSIBLE)
-        log_BTV[..., task.end] = 0.0
-        log_BTV[:, :num_decisions][told.made_BT] = spoken_BTV[..., : task.end + 1][told.made_BT]
-        return log_BTV
