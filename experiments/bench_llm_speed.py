@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -25,8 +26,16 @@ HOW_TO_MAKE = (
     "trl-venv/bin/pip install -c constraints.txt trl==1.16.0 torch==2.13.0 transformers==5.23.0 datasets"
 )
 DPO = {"beta": 0.1, "learning_rate": 1e-5}
-TRL_BEST: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}
-"""Full precision, as ours, and activations kept; the rest of TRL's defaults are its fastest."""
+Rivals = dict[str, tuple[dict[str, Any], int]]
+"""TRL by its settings, and the number of losses that it tells at first."""
+FULL: dict[str, Any] = {"bf16": False, "gradient_checkpointing": False}
+"""Full precision, as ours, and activations kept; its other defaults are its fastest but for compilation."""
+RIVALS: Rivals = {
+    "TRL": (FULL, NUM_LOSSES),
+    "TRL, compiled": (FULL | {"torch_compile": True}, NUM_LOSSES),
+    "TRL as it comes": ({}, 1),
+}
+RIVALS_ON_GPU: Rivals = {"TRL": ({"gradient_checkpointing": False}, NUM_LOSSES), "TRL as it comes": ({}, NUM_LOSSES)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +83,8 @@ def dpo_part(config: BenchLLMSpeedConfig, sizes: material.Sizes, folder: Path, r
         "products": "float32",
         "first_threads": 1,
     }
-    rivals = {"TRL at its best": (TRL_BEST, NUM_LOSSES), "TRL as it comes": ({}, 1)}
     report(f"dpo: batches of {sizes.batch} pairs, {_described(sizes.compared)}, CPU")
+    rivals = {name: one for name, one in RIVALS.items() if "compiled" not in name or shutil.which("g++")}
     result = _compared_with_trl(config, told, rivals, report)
     ours, flop = result["contenders"]["dpo"], material.pair_flop(sizes.compared, made)
     speed = gemm_throughput(torch.float32, ours["threads"], config.seconds / 20)
@@ -88,7 +97,7 @@ def dpo_part(config: BenchLLMSpeedConfig, sizes: material.Sizes, folder: Path, r
 
 
 def _compared_with_trl(
-    config: BenchLLMSpeedConfig, told: dict[str, Any], rivals: dict[str, tuple[dict[str, Any], int]], report: Report
+    config: BenchLLMSpeedConfig, told: dict[str, Any], rivals: Rivals, report: Report
 ) -> dict[str, Any]:
     from experiments.peers.contest import Contender, contest, ratio
 
@@ -113,10 +122,16 @@ def _compared_with_trl(
         _say(name, one, "pairs", ratios.get(name), report)
     result: dict[str, Any] = {"contenders": raced, "ratios": ratios}
     if ratios:
-        losses = [raced[name]["facts"]["losses"] for name in ("dpo", "TRL at its best")]
-        result["loss_difference"] = max(abs(one - other) for one, other in zip(*losses, strict=True))
+        losses = {name: one["facts"]["losses"] for name, one in raced.items()}
+        result["loss_difference"] = max(
+            abs(one - other)
+            for name in ratios
+            if len(losses[name]) == NUM_LOSSES
+            for one, other in zip(losses["dpo"], losses[name], strict=True)
+        )
         best = max(ratios, key=lambda name: raced[name]["pairs_per_second"])
-        report(f"the first {NUM_LOSSES} losses differ by {result['loss_difference']:.1e} at most")
+        bar = f" (bar: {BARS['losses']:g})" if told["products"] == "float32" else ""
+        report(f"the first {NUM_LOSSES} losses differ by {result['loss_difference']:.1e} at most{bar}")
         report(f"dpo takes {_shown(ratios[best])} times as many pairs per second as {best} (bar: {BARS['dpo']:g})")
     return result
 
@@ -227,9 +242,8 @@ def gpu_part(config: BenchLLMSpeedConfig, sizes: material.Sizes, folder: Path, r
         "products": "bfloat16",
         "first_threads": 1,
     }
-    rivals = {"TRL at its best": ({"gradient_checkpointing": False}, NUM_LOSSES), "TRL as it comes": ({}, 1)}
     report(f"gpu: batches of {sizes.batch} pairs, {_described(size)}, {torch.cuda.get_device_name()}")
-    result = _compared_with_trl(config, told, rivals, report)
+    result = _compared_with_trl(config, told, RIVALS_ON_GPU, report)
     flop = material.pair_flop(size, made)
     for name, one in result["contenders"].items():
         one["mfu"] = one["pairs_per_second"] * flop / (config.peak_tflops * 1e12)
