@@ -138,21 +138,26 @@ def short(name: str, rounds: int = 2) -> Method:
     return replace(row, phases=tuple(map(cut, row.phases)), warm_start=cut(row.warm_start))
 
 
-def gpt2() -> PreTrainedModel:
+def gpt2(**more: Any) -> PreTrainedModel:
     """A tiny model whose layers are no linear ones and whose input and output embeddings are the same."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=CONTEXT, bos_token_id=1, eos_token_id=END
     )
-    model = prepared(AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"), ModelConfig())
+    model = prepared(AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"), ModelConfig(**more))
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(10.0)
     return model
 
 
+def tiny(kind: str, **more: Any) -> PreTrainedModel:
+    """One of the families, 'grouped', or 'gpt2'."""
+    return gpt2(**more) if kind == "gpt2" else model_of(kind, **more)
+
+
 def adapters(kind: str = "llama", *, opinions: bool = True, **more: Any) -> tuple[Shared, Adapter, Adapter]:
     """Two adapters on one tiny base, with weights that matter unless they are to be as they begin."""
-    shared = Shared(gpt2() if kind == "gpt2" else model_of(kind, **more), LoRAConfig(rank=4), 0)
+    shared = Shared(tiny(kind, **more), LoRAConfig(rank=4), 0)
     pair = Adapter(shared, "policy"), Adapter(shared, "reward")
     for seed, one in enumerate(pair) if opinions else ():
         stir(one, seed)
@@ -192,7 +197,7 @@ def bpe_tokenizer() -> PreTrainedTokenizerFast:
 
 def saved(folder: Path, kind: str = "llama") -> PreTrainedModel:
     """A tiny model and a tokenizer of as many words, in a folder as transformers lays it out."""
-    model = model_of(kind)
+    model = tiny(kind)
     model.save_pretrained(folder)
     word_tokenizer([f"w{number}" for number in range(model.config.vocab_size - 4)]).save_pretrained(folder)
     return model

@@ -49,10 +49,7 @@ def heard(model: PreTrainedModel) -> torch.Tensor:
 @pytest.mark.parametrize("kind", [*FAMILIES, "gpt2"])
 def test_a_folder_holds_the_model_that_was_saved(kind: str, tmp_path: Path) -> None:
     """To the bit; also of one whose input and output embeddings are the same, and in several files."""
-    model = gpt2() if kind == "gpt2" else saved(tmp_path, kind)
-    if kind == "gpt2":
-        model.save_pretrained(tmp_path)
-        word_tokenizer(["w"] * 60).save_pretrained(tmp_path)
+    model = saved(tmp_path, kind)
     loaded, codec, name = base_model(ModelConfig(path=str(tmp_path)), TASK, tmp_path)
     assert type(loaded) is type(model)
     assert not loaded.training
@@ -153,6 +150,12 @@ def pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+def pickled_beside_others(folder: Path) -> None:
+    """The weights themselves as a pickle, and something else that is none."""
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").rename(folder / "notes.safetensors")
+
+
 def without_tokenizer(folder: Path) -> None:
     for file in folder.glob("token*"):
         file.unlink()
@@ -169,6 +172,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a word": (lambda at: change(at / "config.json", hidden_size="wide"), "cannot be loaded: .* expected int, got str"),
     "no weights": (lambda at: (at / "model.safetensors").unlink(), r"holds no weights; expected \.safetensors"),
     "a pickle": (pickled, r"holds only pytorch_model\.bin, a pickle, which can run code when it is read; expected"),
+    "a pickle beside others": (pickled_beside_others, "cannot be loaded: .* no file named model.safetensors"),
     "cut short": (lambda at: cut(at / "model.safetensors"), "cannot be loaded: .* incomplete metadata"),
     "empty": (lambda at: (at / "model.safetensors").write_bytes(b""), "cannot be loaded: .* header too small"),
     "another name": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from speakers import model_of
 from torch import Tensor
 
 from llm import references, speech
-from llm.config import LoRAConfig
+from llm.config import LoRAConfig, SpeechConfig
 from llm.policy import LanguagePolicy
 from llm.references import Remembering, row_keys
 from llm.roles import Whole
-from llm.speech import Speech
+from llm.speech import Speech, lengths, passes
 from unified_irl.trajectories import Trajectories
 
 torch.set_num_threads(1)
@@ -218,10 +219,24 @@ def test_numbers_of_another_precision_are_not_taken_for_its_own(tmp_path: Path) 
     """Products in bfloat16 are other numbers of the same weights."""
     said = []
     for dtype in ("bfloat16", "float32", "bfloat16"):
-        world = domain(cache=str(tmp_path), model=replace(TINY, dtype=dtype))
+        people = SpeechConfig(num_demonstrations=12, num_preferences=12, compared="task")  # the same for both
+        world = domain(cache=str(tmp_path), model=replace(TINY, dtype=dtype), people=people)
         assert world.demonstrations is not None
         said.append(world.build(short("dpo")).reference.log_prob(world.demonstrations.trajectories))
         said.append(world.build(short("direct-aihf")).reference.log_prob(world.demonstrations.trajectories))
     assert float((said[1] - said[3]).abs().max()) > 1e-4
     torch.testing.assert_close(said[3], said[2], atol=1e-5, rtol=0.0)
     assert torch.equal(said[1], said[5])
+
+
+@pytest.mark.parametrize("num_tokens", [1, 40, 100, 10_000])
+def test_passes_hold_every_row_once_and_no_more_tokens_than_they_may(own: Trajectories, num_tokens: int) -> None:
+    """Padded to the longest of their rows, of like length; a row that is too long for any pass has one of its own."""
+    length = lengths(own)
+    parts = list(passes(own, num_tokens))
+    assert sorted(torch.cat(parts).tolist()) == list(range(len(own)))
+    assert torch.equal(torch.cat([length[part] for part in parts]), length.sort()[0])
+    for part in parts:
+        assert len(part) == 1 or len(part) * int(length[part].max()) <= num_tokens
+    for part, after in itertools.pairwise(parts):
+        assert (len(part) + 1) * int(length[after[0]]) > num_tokens, "there was room for one more"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from language import FAMILIES, MANNER, TINY, adapters, domain, gentle, gpt2, gradients, said_by, short, stir
+from language import FAMILIES, MANNER, TINY, adapters, domain, gentle, gpt2, gradients, said_by, short, stir, tiny
 from speakers import PROMPT, model_of
 from torch import Tensor
 
@@ -54,8 +54,7 @@ def train(role: Role, behaviours: Trajectories) -> None:
 def test_with_adapters_off_or_new_it_is_the_base_to_the_bit(kind: str, dtype: str) -> None:
     """Weights, hidden states, log-probabilities and completions: before there were adapters, with new ones, off, and
     beside others that have learnt."""
-    more = {"dtype": dtype, "lora": LoRAConfig(rank=4)} if kind != "gpt2" else {}
-    model = gpt2() if kind == "gpt2" else model_of(kind, **more)
+    model = tiny(kind, dtype=dtype, lora=LoRAConfig(rank=4))
     plain = Whole(copy.deepcopy(model).requires_grad_(False))
     shared = Shared(model, LoRAConfig(rank=4), 0)
     policy, reward, base = Adapter(shared, "policy"), Adapter(shared, "reward"), Base(shared)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from language import FAMILIES, MANNER, counted
+from language import FAMILIES, MANNER, counted, tiny
 from scipy import stats
 from speakers import CONTEXT, CONTEXTS, END, LENGTH, PROMPT, model_of, same, says
 from torch import Tensor
@@ -24,7 +24,8 @@ from llm.speech import Speech
 from unified_irl.errors import UserError
 
 torch.set_num_threads(1)
-KINDS = (*FAMILIES, "grouped")
+KINDS = (*FAMILIES, "grouped", "gpt2")
+"""One with fewer heads of keys, and one whose positions are numbered, where the others' are distances."""
 SEEDS = torch.arange(100, 100 + len(LENGTH))
 
 
@@ -51,7 +52,7 @@ def plain_greedy(model: PreTrainedModel, prompt: Tensor) -> tuple[list[int], lis
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_greedy_tokens_are_those_of_plain_passes(kind: str) -> None:
-    model = model_of(kind)
+    model = tiny(kind)
     own = says(sampler, Whole(model))
     for row, length in enumerate(LENGTH.tolist()):
         tokens, log_probs = plain_greedy(model, PROMPT[row, :length])
@@ -63,7 +64,7 @@ def test_greedy_tokens_are_those_of_plain_passes(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_log_probs_of_samples_are_those_of_a_plain_pass(kind: str) -> None:
-    model = model_of(kind)
+    model = tiny(kind)
     own = all_said(Whole(model), rows=5)
     for row, length in enumerate(LENGTH.tolist()):
         tokens = own.token_BM[row, : own.length_B[row]]
@@ -224,6 +225,7 @@ def test_a_number_picks_the_word_whose_share_it_falls_into() -> None:
     log_prob = torch.tensor([0.5, 0.0, 0.25, 0.25]).log().expand(6, -1)
     numbers = torch.tensor([0.0, 0.4999, 0.5001, 0.7499, 0.7501, 1 - 2.0**-53], dtype=torch.float64)
     assert sampler._drawn(log_prob, numbers).tolist() == [0, 0, 2, 2, 3, 3]
+    assert sampler._drawn(log_prob[:1].roll(-1), numbers[:1]).tolist() == [1], "shares of 0, ¼, ¼, ½ at 0"
 
 
 def test_frequencies_are_probabilities() -> None:
