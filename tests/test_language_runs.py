@@ -171,7 +171,7 @@ def test_collected_feedback_is_learnt_from(tmp_path: Path, monkeypatch: pytest.M
 
 
 BAD = {
-    "--task.model.path /nowhere/at/all": "cannot be loaded",
+    "--task.model.path /nowhere/at/all": "There is no folder /nowhere/at/all",
     "--method.phases.0.segment 3": "a completion means nothing without its prompt",
     "--task.sampler.max-tokens 1000": "does not fit into the model's context",
     "--task.improve.samples 1": "expected 2 or more",
