@@ -46,8 +46,8 @@ def cache_folder(given: str) -> Path:
     return Path(given or os.environ.get("UNIFIED_IRL_CACHE") or Path.home() / ".cache" / "unified-irl")
 
 
-def base_model(config: ModelConfig, task: LanguageTask, cache: Path) -> tuple[PreTrainedModel, Codec, str]:
-    """The model, its codec, and the content of its weights as a name."""
+def base_model(config: ModelConfig, task: LanguageTask, cache: Path) -> tuple[PreTrainedModel, Codec]:
+    """The model and its codec."""
     if config.path:
         model, tokenizer = load(config)
         where = config.path
@@ -65,7 +65,7 @@ def base_model(config: ModelConfig, task: LanguageTask, cache: Path) -> tuple[Pr
         model, where = prepared(model, config), str(folder)
     check_head(model, where)
     check_sampler(model, where)
-    return model, Codec(tokenizer), content_of(model)
+    return model, Codec(tokenizer)
 
 
 def content_of(model: PreTrainedModel) -> str:

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from envs.language.people import among
 from envs.language.task import LanguageTask
 from llm import examination, feedback
-from llm.base import base_model, cache_folder
+from llm.base import base_model, cache_folder, content_of
 from llm.config import LanguageConfig
 from llm.examination import WordSpeaker
 from llm.models import context_length
@@ -44,7 +44,7 @@ class LanguageDomain:
         if config.device == "cuda" and self.device == "cpu":
             raise UserError("device is cuda, but no CUDA device can be used; choose auto or cpu.")
         self.cache = cache_folder(config.cache)
-        self.base, self.codec, self.content = base_model(config.model, task, self.cache)
+        self.base, self.codec = base_model(config.model, task, self.cache)
         self.base.to(self.device)
         self.base.requires_grad_(False)
         self.contexts: Contexts = self.codec.contexts(task.prompts)
@@ -146,6 +146,9 @@ class LanguageDomain:
             if phase.learns_preferences:
                 self.sharpness = phase.preference_sharpness
         config = self.config
+        if self.is_shared:
+            self.base = base_model(config.model, self.task, self.cache)[0].to(self.device)
+        content = content_of(self.base) if method.reward == "implicit" else ""
         policy_role, reward_role, reference_role = self._roles(method.reward == "explicit")
         policy = LanguagePolicy(policy_role, self.manner, method.policy_descent, config.improve)
         reward = None
@@ -153,7 +156,7 @@ class LanguageDomain:
             reward = TextReward(reward_role, config.reward, method.reward_descent, config.tokens_per_pass)
         reference = Remembering(reference_role, self.manner)
         if method.reward == "implicit":
-            reference.remember(self._fixed(method), self.cache / "log-probabilities", self.content)
+            reference.remember(self._fixed(method), self.cache / "log-probabilities", content)
         self.start = reference
         return Parts(policy, reward, reference)
 
@@ -162,8 +165,6 @@ class LanguageDomain:
         if not config.lora.rank:
             roles = [Whole(copy.deepcopy(self.base).requires_grad_(True)) for _ in range(1 + explicit)]
             return roles[0], roles[1] if explicit else None, Whole(self.base)
-        if self.is_shared:
-            self.base = base_model(config, self.task, self.cache)[0].to(self.device)
         self.is_shared = True
         shared = Shared(self.base, config.lora, self.seed)
         return Adapter(shared, "policy"), Adapter(shared, "reward") if explicit else None, Base(shared)

@@ -48,15 +48,12 @@ def complete(
     with role.active(), _left_as_found(role.model):
         outputs = _worked_off(role.model, prompts, generation, _batching(length_B, seed_B, max_tokens, rows))
 
-    token_BM = torch.zeros(len(prompts), max_tokens, dtype=torch.long)
-    log_prob_BM = torch.zeros(len(prompts), max_tokens)
-    number_B = torch.zeros(len(prompts), dtype=torch.long)
+    said = Completions.silent(len(prompts), max_tokens)
     for row, output in enumerate(outputs):
-        number_B[row] = number = len(output.generated_tokens)
-        token_BM[row, :number] = torch.tensor(output.generated_tokens)
-        log_prob_BM[row, :number] = torch.tensor(output.logprobs)
-    last_B = token_BM.gather(1, (number_B - 1)[:, None]).squeeze(1)
-    return Completions(token_BM, number_B, last_B == end, log_prob_BM)
+        said.length_B[row] = number = len(output.generated_tokens)
+        said.token_BM[row, :number] = torch.tensor(output.generated_tokens)
+        said.log_prob_BM[row, :number] = torch.tensor(output.logprobs)
+    return said.over(end)
 
 
 def _batching(length_B: Tensor, seed_B: Tensor | None, max_tokens: int, rows: int) -> ContinuousBatchingConfig:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from llm.config import RewardConfig
 from llm.roles import Role, hidden_states
-from llm.speech import lengths, passes
+from llm.speech import in_passes, lengths
 from unified_irl.batch import Batch, Normaliser
 from unified_irl.contracts import LossFunction, State
 from unified_irl.descent import Descent
@@ -41,14 +41,10 @@ class TextReward:
         self.shift_scale: tuple[float, float] | None = None
 
     def __call__(self, behaviours: Trajectories) -> Tensor:
-        if torch.is_grad_enabled():
-            with self.role.active():
-                return self._rewards(behaviours)
-        answer = torch.zeros(behaviours.mask.shape, device=self.role.model.device)
         with self.role.active():
-            for some in passes(behaviours, self.tokens_per_pass):
-                answer[some.to(answer.device)] = self._rewards(behaviours[some].to(answer.device))
-        return answer
+            if torch.is_grad_enabled():
+                return self._rewards(behaviours)
+            return in_passes(self._rewards, behaviours, self.tokens_per_pass, self.role.model.device)
 
     def _rewards(self, behaviours: Trajectories) -> Tensor:
         if bool(behaviours.start_step.any()):

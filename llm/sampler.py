@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Generator, Tensor
@@ -39,6 +39,21 @@ class Completions:
     log_prob_BM: Tensor
     """Of every token, under the role that said it."""
 
+    @classmethod
+    def silent(cls, count: int, max_tokens: int) -> Completions:
+        """Room for what will be said."""
+        return cls(
+            torch.zeros(count, max_tokens, dtype=torch.long),
+            torch.zeros(count, dtype=torch.long),
+            torch.zeros(count, dtype=torch.bool),
+            torch.zeros(count, max_tokens),
+        )
+
+    def over(self, end: int) -> Completions:
+        """The same, all said."""
+        last_B = self.token_BM.gather(1, (self.length_B - 1)[:, None]).squeeze(1)
+        return replace(self, ended_B=last_B == end)
+
 
 @torch.no_grad()
 def complete(
@@ -53,19 +68,15 @@ def complete(
 ) -> Completions:
     """One completion of each prompt (tokens from the first column on); without seeds, the likeliest token each time."""
     must_fit(role.model, int(length_B.max()), max_tokens)
-    count = len(prompt_BP)
-    token_BM = torch.zeros(count, max_tokens, dtype=torch.long)
-    log_prob_BM = torch.zeros(count, max_tokens)
-    number_B = torch.zeros(count, dtype=torch.long)
+    said = Completions.silent(len(prompt_BP), max_tokens)
     with role.active(), sampling(role.model):
         for some in length_B.argsort(stable=True).split(rows):
             seed = None if seed_B is None else seed_B[some]
             for step, where, token, log_prob in _steps(role, prompt_BP[some], length_B[some], seed, max_tokens, end):
-                token_BM[some[where], step] = token
-                log_prob_BM[some[where], step] = log_prob
-                number_B[some[where]] = step + 1
-    last_B = token_BM.gather(1, (number_B - 1)[:, None]).squeeze(1)
-    return Completions(token_BM, number_B, last_B == end, log_prob_BM)
+                said.token_BM[some[where], step] = token
+                said.log_prob_BM[some[where], step] = log_prob
+                said.length_B[some[where]] = step + 1
+    return said.over(end)
 
 
 @contextmanager

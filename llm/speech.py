@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -66,14 +67,10 @@ class Speech:
 
     @torch.no_grad()
     def _still_log_prob(self, behaviours: Trajectories) -> Tensor:
-        """The same without a gradient, in passes of rows of like length."""
-        device = self.role.model.device
-        answer = torch.zeros(behaviours.mask.shape, device=device)
-        with self.role.active():
-            for some in passes(behaviours, self.manner.tokens_per_pass):
-                part = log_prob(self.role, behaviours[some].to(device))
-                answer[some.to(device)] = part
-        return answer
+        """The same without a gradient."""
+        role = self.role
+        with role.active():
+            return in_passes(partial(log_prob, role), behaviours, self.manner.tokens_per_pass, role.model.device)
 
     def state_dict(self) -> State:
         return {"weights": self.role.weights()}
@@ -86,6 +83,16 @@ def lengths(behaviours: Trajectories) -> Tensor:
     """long[B]: the column after the last one that counts."""
     column = torch.arange(1, behaviours.num_steps + 1, device=behaviours.mask.device)
     return (behaviours.rewarded * column).amax(1)
+
+
+def in_passes(
+    said: Callable[[Trajectories], Tensor], behaviours: Trajectories, num_tokens: int, device: torch.device
+) -> Tensor:
+    """float32[B, T]: what is said of all rows, asked of so many of like length at a time."""
+    answer = torch.zeros(behaviours.mask.shape, device=device)
+    for some in passes(behaviours, num_tokens):
+        answer[some.to(device)] = said(behaviours[some].to(device))
+    return answer
 
 
 def passes(behaviours: Trajectories, num_tokens: int) -> Iterator[Tensor]:
