@@ -31,6 +31,8 @@ class BenchControlParityConfig:
     """Seeds of each contender."""
     share: float = 1.0
     """Of the usual number of steps; for a quick look."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Units of the layers of actor and critics, of both contenders."""
     num_examinations: int = 20
     """Points of a learning curve."""
     workers: int = 2
@@ -60,6 +62,7 @@ def run(config: BenchControlParityConfig, report: Callable[[str], None]) -> dict
                 "contender": who,
                 "seed": seed,
                 "steps": round(STEPS[task] * config.share),
+                "hidden": list(config.hidden),
                 "num_examinations": config.num_examinations,
             },
         )
@@ -108,12 +111,12 @@ def learn(config: dict[str, Any], path: Path) -> None:
     nobody = PeopleConfig(num_demonstrations=0, num_preferences=0)
     domain = ControlDomain(ControlConfig(robot=config["task"], people=nobody, num_examined=5), config["seed"])
     curve_of = ours if config["contender"] == "ours" else stable_baselines3
-    curve = curve_of(domain, config["seed"], config["steps"], config["num_examinations"])
+    curve = curve_of(domain, config["seed"], config["steps"], config["hidden"], config["num_examinations"])
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / "result.json", {"curve": curve, "area": sum(curve) / len(curve)})
 
 
-def ours(domain: Any, seed: int, num_steps: int, num_examinations: int) -> list[float]:
+def ours(domain: Any, seed: int, num_steps: int, hidden: list[int], num_examinations: int) -> list[float]:
     from control.acting import actions_of
     from control.ground_truth import TrueSteps
     from control.sac_config import SACConfig
@@ -122,6 +125,7 @@ def ours(domain: Any, seed: int, num_steps: int, num_examinations: int) -> list[
 
     draw, num_starts = stream(seed, "parity"), starts(domain.config.robot)
     settings = SACConfig(
+        hidden=tuple(hidden),
         temperature="auto",
         learning_starts=num_starts,
         precision="auto",
@@ -138,10 +142,11 @@ def ours(domain: Any, seed: int, num_steps: int, num_examinations: int) -> list[
     return curve
 
 
-def stable_baselines3(domain: Any, seed: int, num_steps: int, num_examinations: int) -> list[float]:
+def stable_baselines3(domain: Any, seed: int, num_steps: int, hidden: list[int], num_examinations: int) -> list[float]:
     from stable_baselines3 import SAC
 
     options = {"learning_starts": starts(domain.config.robot), "gamma": domain.robot.discount, "buffer_size": num_steps}
+    options |= {"policy_kwargs": {"net_arch": hidden}}
     model = SAC("MlpPolicy", domain.simulators(1)[0].env, seed=seed, device="cpu", **options)
     curve: list[float] = []
     for _ in range(num_examinations):
