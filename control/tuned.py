@@ -33,8 +33,6 @@ class Pace:
     """Steps of compared segments."""
     hidden: tuple[int, ...] = (256, 256)
     """Units of the layers of actor and critics."""
-    expert_beta: float = 0.0
-    """Temperature of the experts' own training; 0 tunes it."""
 
     @property
     def is_long(self) -> bool:
@@ -50,9 +48,8 @@ PACES: dict[str, Pace] = {
         round_=500, num_rounds=50, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)
     ),
     "reacher": Pace(round_=200, num_rounds=100, beta=0.02, learning_rate=1e-3, segment=10, hidden=(64, 64)),
-    # With a tuned temperature and one step a hopper stands still for a hundred thousand steps.
-    "hopper": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, expert_beta=0.2),
-    "walker2d": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, expert_beta=0.2),
+    "hopper": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, hidden=(128, 128)),
+    "walker2d": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, hidden=(128, 128)),
 }
 USUAL = Pace(round_=1000, num_rounds=400, beta=0.05)
 REWARD_STEPS = 20
@@ -172,12 +169,16 @@ EXPERT = Method(
 
 def expert_settings(name: str) -> ControlConfig:
     usual = settings(name)
+    sac = replace(usual.sac, temperature="auto")
+    if pace(name).is_long:
+        # A known reward can be looked at one step at a time, and steps of a simulator cost less than updates.
+        sac = replace(sac, learning_rate=3e-4, n_step=1, updates_per_step=0.5, num_simulators=2)
     return replace(
         usual,
         learn_from="ground truth",
         ends="as they come",
         people=replace(usual.people, num_demonstrations=0, num_preferences=0),
-        sac=replace(usual.sac, temperature="fixed" if pace(name).expert_beta else "auto"),
+        sac=sac,
     )
 
 
@@ -187,7 +188,6 @@ def expert_row(name: str) -> Method:
     rounds = 2000 if speed.is_long else 2 * speed.num_rounds
     return replace(
         EXPERT,
-        beta=speed.expert_beta or EXPERT.beta,
         phases=(replace(EXPERT.phases[0], policy_updates=speed.round_, rounds=rounds),),
     )
 
