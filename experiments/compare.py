@@ -16,16 +16,16 @@ from unified_irl.errors import UserError
 
 def cells_of(config: CompareConfig) -> list[tuple[str, str, int, Cell]]:
     """Task, method, seed and cell of every entry."""
-    arguments = []
-    for change in config.set:
-        key, equals, value = change.partition("=")
-        if not equals or not key:
-            raise UserError(f"--set takes KEY=VALUE, as in task.num-demonstrations=16; '{change}' was given.")
-        arguments += _as_flag(key.replace("_", "-"), value)
+    variants = dict(map(_variant, config.variants))
+    if unused := [name for name in variants if name not in config.methods]:
+        raise UserError(f"the variant {unused[0]} does not stand among the methods; add it to --methods.")
     entries = []
     for task_name in config.tasks:
         for method_name in config.methods:
-            base = with_flags(task_name, default_config(task_name, method_name), arguments, "compare --set")
+            row, changes = variants.get(method_name, (method_name, []))
+            base = default_config(task_name, row)
+            for given, what in ((list(config.set), "compare --set"), (changes, "compare --variants")):
+                base = with_flags(task_name, base, _as_flags(given, what), what)
             if base.seed != 0:
                 raise UserError(f"seed={base.seed} is set, but seeds are set by --seeds: it gives their number.")
             base = replace(base, tracking=replace(base.tracking, progress="quiet"))
@@ -35,6 +35,28 @@ def cells_of(config: CompareConfig) -> list[tuple[str, str, int, Cell]]:
                     (task_name, method_name, seed, Cell(name=f"{task_name}-{method_name}-{seed}", config=data))
                 )
     return entries
+
+
+def _variant(given: str) -> tuple[str, tuple[str, list[str]]]:
+    """The name, and what it stands for: a method and changes to it."""
+    name, _, meaning = given.partition("=")
+    row, *changes = shlex.split(meaning) or [""]
+    if not name or not row or "=" in row:
+        raise UserError(
+            "compare --variants takes 'NAME=METHOD KEY=VALUE …', as in 'longer-bc=bc method.phases.0.rounds=600'; "
+            f"'{given}' was given."
+        )
+    return name, (row, changes)
+
+
+def _as_flags(changes: list[str], what: str) -> list[str]:
+    flags = []
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not key:
+            raise UserError(f"{what} takes KEY=VALUE, as in task.num-demonstrations=16; '{change}' was given.")
+        flags += _as_flag(key.replace("_", "-"), value)
+    return flags
 
 
 def _as_flag(key: str, value: str) -> list[str]:

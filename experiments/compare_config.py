@@ -15,6 +15,9 @@ class CompareConfig:
     """The tasks."""
     methods: tuple[str, ...] = ("bc", "dpo", "ml-irl", "rlhf", "direct-aihf", "aihf")
     """The methods; the last one is the one that the others are paired against."""
+    variants: tuple[str, ...] = ()
+    """Methods under other settings, each as 'NAME=METHOD KEY=VALUE …' with the flags of `train`; NAME then stands
+    among the methods: 'longer-bc=bc method.phases.0.rounds=600'."""
     seeds: int = 5
     """Seeds per cell, 0, 1, 2, …; every method sees the same data under the same seed."""
     workers: int = 2

@@ -22,7 +22,8 @@ SUITES: dict[str, CompareConfig] = {
     ),
     "language": CompareConfig(
         tasks=("reviews", "instructions"),
-        methods=("bc", "spin", "rft", "dpo", "rlhf", "direct-aihf", "aihf"),
+        methods=("bc", "longer-bc", "spin", "rft", "dpo", "rlhf", "direct-aihf", "aihf"),
+        variants=("longer-bc=bc method.phases.0.rounds=2600",),
         seeds=3,
         out="runs/language",
     ),
