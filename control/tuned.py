@@ -27,12 +27,12 @@ class Pace:
     beta: float
     """Temperature."""
     learning_rate: float = 3e-4
-    n_step: int = 1
-    """Steps of reward before a backup looks at the critics."""
     segment: int = 50
     """Steps of compared segments."""
     hidden: tuple[int, ...] = (256, 256)
     """Units of the layers of actor and critics."""
+    num_simulators: int = 1
+    """Simulators that make a step each for every update."""
 
     @property
     def is_long(self) -> bool:
@@ -40,18 +40,20 @@ class Pace:
         return self.round_ >= 1000
 
 
+USUAL = Pace(round_=1000, num_rounds=400, beta=0.05)
+PLANAR = replace(USUAL, hidden=(128, 128), num_simulators=2)
 PACES: dict[str, Pace] = {
-    # Small robots do with small networks, which take a fraction of the time.
+    # Small robots do with small networks, which take a fraction of the time. Steps cost less than updates.
     "pendulum": Pace(round_=200, num_rounds=60, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)),
     "inverted-pendulum": Pace(round_=500, num_rounds=30, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)),
     "inverted-double-pendulum": Pace(
         round_=500, num_rounds=50, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)
     ),
     "reacher": Pace(round_=200, num_rounds=100, beta=0.02, learning_rate=1e-3, segment=10, hidden=(64, 64)),
-    "hopper": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, hidden=(128, 128)),
-    "walker2d": Pace(round_=1000, num_rounds=400, beta=0.05, learning_rate=1e-3, n_step=3, hidden=(128, 128)),
+    "hopper": PLANAR,
+    "halfcheetah": PLANAR,
+    "walker2d": PLANAR,
 }
-USUAL = Pace(round_=1000, num_rounds=400, beta=0.05)
 REWARD_STEPS = 20
 """Descent steps of the reward in a round."""
 CLONING = 1000
@@ -72,8 +74,9 @@ def settings(name: str) -> ControlConfig:
         sac=SACConfig(
             discount=one.discount,
             learning_rate=speed.learning_rate,
-            n_step=speed.n_step,
             hidden=speed.hidden,
+            updates_per_step=1.0 / speed.num_simulators,
+            num_simulators=speed.num_simulators,
             learning_starts=one.learning_starts if speed.is_long else 500,
             critic_warmup=speed.round_,
             precision="auto",
@@ -169,16 +172,12 @@ EXPERT = Method(
 
 def expert_settings(name: str) -> ControlConfig:
     usual = settings(name)
-    sac = replace(usual.sac, temperature="auto")
-    if pace(name).is_long:
-        # A known reward can be looked at one step at a time, and steps of a simulator cost less than updates.
-        sac = replace(sac, learning_rate=3e-4, n_step=1, updates_per_step=0.5, num_simulators=2)
     return replace(
         usual,
         learn_from="ground truth",
         ends="as they come",
         people=replace(usual.people, num_demonstrations=0, num_preferences=0),
-        sac=sac,
+        sac=replace(usual.sac, temperature="auto"),
     )
 
 

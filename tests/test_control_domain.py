@@ -250,8 +250,8 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match="no CUDA device can be used"):
             ControlDomain(replace(usual, device="cuda"), 0)
-    with pytest.raises(UserError, match=r"comes without policies .* experts walker2d"):
-        ControlDomain(replace(usual, robot="walker2d"), 0).demonstrations  # noqa: B018
+    with pytest.raises(UserError, match=r"comes without policies .* experts ant"):
+        ControlDomain(replace(usual, robot="ant"), 0).demonstrations  # noqa: B018
     people = write_files("pendulum", tmp_path)
     alone = replace(people, demonstrations_file="")
     with pytest.raises(UserError, match=r"name the file that holds them as people.compared_file"):
