@@ -191,6 +191,10 @@ def expert_row(name: str) -> Method:
     )
 
 
-def run_settings(name: str) -> RunConfig:
-    """A replay of many steps makes checkpoints of many megabytes."""
-    return RunConfig(checkpoint_seconds=300.0) if pace(name).is_long else RunConfig()
+def run_settings(name: str, row: Method) -> RunConfig:
+    """A replay of many steps makes checkpoints of many megabytes; an examination takes as long as a hundred rounds on
+    data alone, so there are forty of them."""
+    if not pace(name).is_long:
+        return RunConfig()
+    num_rounds = sum(phase.rounds for phase in row.stages)
+    return RunConfig(checkpoint_seconds=300.0, evaluate_every=max(1, num_rounds // 40))

@@ -6,7 +6,7 @@ No tensor library here: domains are imported when they are built.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,8 @@ class Task:
     """The row with the step sizes and lengths that suit this task."""
     build: Callable[[Any, int], Domain]
     """From settings and a seed to a domain."""
-    run: RunConfig = field(default_factory=RunConfig)
-    """How its runs are kept."""
+    run: Callable[[Method], RunConfig] = lambda _: RunConfig()
+    """How runs of a tuned row are kept."""
     note: Callable[[Method], str] = lambda _: ""
     """What a user should know of a method on this task, in a sentence; empty where there is nothing."""
 
@@ -79,7 +79,7 @@ def _robot(name: str) -> Task:
         settings=partial(tuned.settings, name),
         tuned=partial(tuned.row, name),
         build=partial(_robot_domain, name),
-        run=tuned.run_settings(name),
+        run=partial(tuned.run_settings, name),
         note=tuned.note,
     )
 

@@ -38,8 +38,9 @@ class TrainConfig(Generic[TaskConfig]):
 
 def default_config(task_name: str, method_name: str) -> TrainConfig[Any]:
     """The settings that the command line starts from."""
-    row = task(task_name)
-    return TrainConfig(task=row.settings(), method=row.tuned(method(method_name)), run=row.run)
+    chosen = task(task_name)
+    row = chosen.tuned(method(method_name))
+    return TrainConfig(task=chosen.settings(), method=row, run=chosen.run(row))
 
 
 def with_flags(task_name: str, config: TrainConfig[Any], arguments: list[str], prog: str) -> TrainConfig[Any]:

@@ -11,6 +11,7 @@ from envs.robots.table import ROBOTS
 from experiments.bench_control_parity import BenchControlParityConfig
 from experiments.compare import cells_of
 from experiments.suites import SUITES
+from experiments.train import default_config
 from unified_irl.errors import UserError
 from unified_irl.methods import METHODS
 
@@ -63,6 +64,13 @@ def test_suites_are_comparisons_that_can_be_computed(name: str) -> None:
     config = SUITES[name]
     assert len(cells_of(config)) == len(config.tasks) * len(config.methods) * config.seeds
     assert config.methods[-1] == "aihf", "differences are paired against the last one"
+
+
+def test_a_run_on_data_alone_does_not_spend_its_time_on_examinations() -> None:
+    for name in ("bc", "ml-irl", "rlhf"):
+        config = default_config("hopper", name)
+        num_rounds = sum(phase.rounds for phase in config.method.stages)
+        assert 40 <= num_rounds / config.run.evaluate_every < 42
 
 
 def test_parity_refuses_what_it_does_not_know() -> None:
