@@ -44,7 +44,7 @@ USUAL = Pace(round_=1000, num_rounds=400, beta=0.05)
 PLANAR = replace(USUAL, hidden=(128, 128), num_simulators=2)
 PACES: dict[str, Pace] = {
     # Small robots do with small networks, which take a fraction of the time. Steps cost less than updates.
-    "pendulum": Pace(round_=200, num_rounds=60, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)),
+    "pendulum": Pace(round_=200, num_rounds=60, beta=0.1, learning_rate=1e-3, segment=25, hidden=(64, 64)),
     "inverted-pendulum": Pace(round_=500, num_rounds=30, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)),
     "inverted-double-pendulum": Pace(
         round_=500, num_rounds=50, beta=0.05, learning_rate=1e-3, segment=25, hidden=(64, 64)
