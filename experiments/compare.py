@@ -40,7 +40,7 @@ def cells_of(config: CompareConfig) -> list[tuple[str, str, int, Cell]]:
 def _variant(given: str) -> tuple[str, tuple[str, list[str]]]:
     """The name, and what it stands for: a method and changes to it."""
     name, _, meaning = given.partition("=")
-    row, *changes = shlex.split(meaning) or [""]
+    row, *changes = _words(meaning) or [""]
     if not name or not row or "=" in row:
         raise UserError(
             "compare --variants takes 'NAME=METHOD KEY=VALUE …', as in 'longer-bc=bc method.phases.0.rounds=600'; "
@@ -64,7 +64,14 @@ def _as_flag(key: str, value: str) -> list[str]:
     if value.lower() in ("true", "false"):
         *path, last = key.split(".")
         return ["--" + ".".join([*path, last if value.lower() == "true" else f"no-{last}"])]
-    return [f"--{key}", *shlex.split(value)]
+    return [f"--{key}", *_words(value)]
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"a quotation mark in '{text}' has no partner; close it, or leave it out.") from error
 
 
 def compare(config: CompareConfig, command: list[str]) -> dict[str, Any]:

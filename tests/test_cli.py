@@ -303,6 +303,7 @@ def test_help_appears_at_once_and_without_torch() -> None:
         ("compare --methods bc bc", "error: Several cells are called walks-bc-0, walks-bc-1,"),
         ("compare --seeds 0", "seeds is 0 and workers 2; expected 1 or more of each."),
         ("compare --variants bc2 --methods bc2", "error: compare --variants takes 'NAME=METHOD KEY=VALUE …'"),
+        ("compare --set task.x='bc", "a quotation mark in ''bc' has no partner"),
         ("compare --variants bc2=bc --methods bc", "error: the variant bc2 does not stand among the methods"),
         ("compare --set beta", "compare --set takes KEY=VALUE, as in task.num-demonstrations=16; 'beta' was given."),
         ("compare --set task.nodes=3", "Unrecognized options: --task.nodes"),
