@@ -95,7 +95,7 @@ def compare(config: CompareConfig, command: list[str]) -> dict[str, Any]:
         }
         for (task_name, method_name, seed, _), outcome in zip(entries, outcomes, strict=True)
     ]
-    return {"command": " ".join(command), "environment": describe_environment(command), "cells": rows}
+    return {"command": shlex.join(command), "environment": describe_environment(command), "cells": rows}
 
 
 def curve_of(cell: Path) -> dict[str, list[float]]:
