@@ -206,7 +206,7 @@ def test_the_python_of_an_export_runs_as_written(exported: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), flags=re.S)
     assert len(blocks) == 3
     assert re.fullmatch(r"-?\d+\.\d+(e-\d+)?\n", python("\n".join(blocks), exported))
-    assert "ent_coef=0.05" in (exported / "README.md").read_text()
+    assert f"ent_coef={tuned.pace('pendulum').beta}" in (exported / "README.md").read_text()
 
 
 def test_an_export_is_not_overwritten_unasked(
@@ -351,7 +351,8 @@ def test_a_transfer_goes_on_with_what_is_missing_and_pairs_its_seeds(
     assert (found["low"], found["high"], found["p_value"]) == (pair.interval.low, pair.interval.high, pair.p_value)
     shown = f"{pair.interval.estimate:.1f} [{pair.interval.low:.1f}, {pair.interval.high:.1f}]"
     assert shown in said.out
-    assert "temperature: fixed at 0.05 under the learnt reward, automatic under the true one" in said.out
+    beta = tuned.pace("pendulum").beta
+    assert f"temperature: fixed at {beta} under the learnt reward, automatic under the true one" in said.out
     scores = [row["score"] for row in record["rows"]]
     domain = ControlDomain(small("pendulum"), 0)
     assert scores == pytest.approx([domain.score(row["return"]) for row in record["rows"]])
