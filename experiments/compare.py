@@ -19,13 +19,14 @@ def cells_of(config: CompareConfig) -> list[tuple[str, str, int, Cell]]:
     variants = dict(map(_variant, config.variants))
     if unused := [name for name in variants if name not in config.methods]:
         raise UserError(f"the variant {unused[0]} does not stand among the methods; add it to --methods.")
+    common = _as_flags(list(config.set), "compare --set")
     entries = []
     for task_name in config.tasks:
         for method_name in config.methods:
             row, changes = variants.get(method_name, (method_name, []))
-            base = default_config(task_name, row)
-            for given, what in ((list(config.set), "compare --set"), (changes, "compare --variants")):
-                base = with_flags(task_name, base, _as_flags(given, what), what)
+            flags = [*common, *_as_flags(changes, "compare --variants")]
+            what = "compare --variants" if changes else "compare --set"
+            base = with_flags(task_name, default_config(task_name, row), flags, what)
             if base.seed != 0:
                 raise UserError(f"seed={base.seed} is set, but seeds are set by --seeds: it gives their number.")
             base = replace(base, tracking=replace(base.tracking, progress="quiet"))
