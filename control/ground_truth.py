@@ -20,7 +20,9 @@ class GroundTruth:
     def for_policy(self) -> TrueSteps:
         return TrueSteps()
 
-    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, Tensor]:
         raise UserError(
             "learn_from is 'ground truth', but the method learns a reward; set reward_steps to 0 in its phases, or "
             "learn_from to 'feedback'."

@@ -44,8 +44,10 @@ class ControlPolicy:
         """How it acts: at random with a generator, by its mean without."""
         return actions_of(self.actor, self.scales, generator)
 
-    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
-        metrics = self.descent.descend(loss, batch, normaliser)
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, Tensor]:
+        metrics = self.descent.descend(loss, batch, normaliser, step_size)
         self.trainer.refresh()
         self.is_cloned = True
         return metrics

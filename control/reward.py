@@ -193,7 +193,9 @@ class MLPReward:
         """The reward as it is now; later learning leaves it untouched."""
         return self.model.frozen()
 
-    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, Tensor]:
         """One step down the loss and the gradient penalty.
 
         `loss` in the metrics is the mean over members without the penalty, as `measure` says it. The penalty looks at
@@ -209,7 +211,7 @@ class MLPReward:
                 total = total + unpaid.pop()
             return total, metrics
 
-        metrics = self.descent.descend(penalised, batch, normaliser)
+        metrics = self.descent.descend(penalised, batch, normaliser, step_size)
         self.model.perceptrons.turn()
         self.model.watch(steps)
         return metrics | self._smoothness(slopes)

@@ -82,21 +82,21 @@ class _Timed:
         with self.clock.during("world"):
             return self.inner(trajectories)
 
-    def descend(self, loss: Callable[..., Any], batch: Any, normaliser: Any) -> Any:
+    def descend(self, loss: Callable[..., Any], *given: Any) -> Any:
         with self.clock.during("world"):
-            return self.inner.descend(self.clock.timed(loss, "learner"), batch, normaliser)
+            return self.inner.descend(self.clock.timed(loss, "learner"), *given)
 
 
 def overhead(method_name: str, rounds: int) -> dict[str, float]:
     """Seconds of a whole run, as the demo runs it, by what was going on."""
-    from experiments.compare import cells_of
-    from experiments.train import build_learner, config_from_json, config_to_json
+    from experiments.matrix import Matrix
+    from experiments.train import build_learner, config_to_json
     from experiments.verbs.demo import DEMO
     from unified_irl import run
     from unified_irl.rundir import RunDirectory
 
-    (_, _, _, cell), *_ = cells_of(replace(DEMO, methods=(method_name,), seeds=1))
-    task_name, config = config_from_json(cell.config, "demo")
+    (task_name,) = DEMO.tasks
+    config = Matrix(DEMO).settings(task_name, method_name)
     config = replace(config, method=config.method.with_phases(rounds=rounds))
     learner = build_learner(task_name, config)
     learner.domain.evaluate(learner.policy, learner.learnt_reward)  # what is computed once is not part of a round

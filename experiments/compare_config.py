@@ -18,6 +18,11 @@ class CompareConfig:
     variants: tuple[str, ...] = ()
     """Methods under other settings, each as 'NAME=METHOD KEY=VALUE …' with the flags of `train`; NAME then stands
     among the methods: 'longer-bc=bc method.phases.0.rounds=600'."""
+    tune: tuple[str, ...] = ()
+    """Settings to try on other seeds first, as many for every method, each as 'NAME KEY=VALUE … / KEY=VALUE … / …'; the
+    method goes on with those of the best mean final score: 'dpo method.beta=0.1 / method.beta=1'."""
+    tuning_seeds: int = 1
+    """Seeds that each of these values is tried on, 1000, 1001, …"""
     seeds: int = 5
     """Seeds per cell, 0, 1, 2, …; every method sees the same data under the same seed."""
     workers: int = 2
@@ -30,7 +35,8 @@ class CompareConfig:
     """A stored results.json: compute nothing, write its table and plots anew."""
 
     def __post_init__(self) -> None:
-        if self.seeds < 1 or self.workers < 1:
-            raise UserError(f"seeds is {self.seeds} and workers {self.workers}; expected 1 or more of each.")
+        for name in ("seeds", "tuning_seeds", "workers"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; expected 1 or more.")
         if not self.tasks or not self.methods:
             raise UserError("name at least one task and one method to compare.")

@@ -99,6 +99,18 @@ def _difference(record: dict[str, Any], task_name: str, first: str, second: str)
     return statistics.paired_difference(*([side[seed] for seed in seeds] for side in sides))
 
 
+def tuned(record: dict[str, Any]) -> list[str]:
+    """What each method was tried with on other seeds, and what it went on with; nothing where nothing was tuned."""
+    return [
+        f"{row['task']} {row['method']}: {' '.join(row['chosen'])} of "
+        + "; ".join(
+            f"{' '.join(one['settings'])} ({'failed' if one['score'] is None else format(one['score'], '.3f')})"
+            for one in row["tried"]
+        )
+        for row in record.get("tuning", ())
+    ]
+
+
 def origin(environment: dict[str, Any]) -> dict[str, Any]:
     """What a stored result says of where it comes from: command, commit and hardware."""
     kept = ("started_at", "git", "python", "torch", "numpy", "platform", "cpu", "num_cores", "memory_bytes",

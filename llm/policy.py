@@ -29,9 +29,11 @@ class LanguagePolicy(Speech):
         climb = replace(descent, learning_rate=config.learning_rate or descent.learning_rate, schedule="constant")
         self.climb = Descent(role.parameters(), climb)
 
-    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, torch.Tensor]:
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, torch.Tensor]:
         with self.role.active():
-            return self.descent.descend(loss, batch, normaliser)
+            return self.descent.descend(loss, batch, normaliser, step_size)
 
     def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, torch.Tensor]:
         with self.role.active():

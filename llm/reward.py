@@ -83,9 +83,11 @@ class TextReward:
 
         return ask
 
-    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, Tensor]:
         with self.role.active():
-            return self.descent.descend(loss, batch, normaliser)
+            return self.descent.descend(loss, batch, normaliser, step_size)
 
     def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
         with self.role.active():

@@ -219,6 +219,63 @@ def test_compare_goes_on_with_what_is_missing(command: Command) -> None:
     assert json.loads(Path("it/results.json").read_text())["cells"] == record["cells"]
 
 
+def test_compare_tunes_on_other_seeds(command: Command) -> None:
+    """Steps of next to nothing lose to steps that learn, and the cells compared are those of the winner."""
+    words = [
+        "compare",
+        "--methods",
+        "bc",
+        "dpo",
+        "--seeds",
+        2,
+        "--workers",
+        1,
+        "--set",
+        *CELLS,
+        "--out",
+        "it",
+        "--tune",
+    ]
+    tiny, good = "method.policy-descent.learning-rate=1e-9", "method.policy-descent.learning-rate=0.05"
+    words += ["--tune", f"bc {tiny} / {good}", f"dpo {good} method.beta=0.5 / {tiny} method.beta=0.5"]
+    said = command(*words)
+    assert said.code == 0
+    assert [line.split("  ")[1] for line in said.err.splitlines()] == [
+        *(f"walks-{name}-try-{number}-1000" for name in ("bc", "dpo") for number in (1, 2)),
+        *(f"walks-{name}-{seed}" for name in ("bc", "dpo") for seed in (0, 1)),
+    ]
+    record = json.loads(Path("it/results.json").read_text())
+    for row in record["tuning"]:
+        scores = {" ".join(one["settings"]): one["score"] for one in row["tried"]}
+        assert " ".join(row["chosen"]) == max(scores, key=scores.__getitem__)
+    assert [row["chosen"] for row in record["tuning"]] == [[good], [good, "method.beta=0.5"]]
+    for row in record["cells"]:
+        config = json.loads(Path("it", row["directory"], "config.json").read_text())
+        assert config["method"]["policy_descent"]["learning_rate"] == 0.05
+    assert f"- walks bc: {good} of {tiny} (" in Path("it/table.md").read_text()
+    again = command(*words)
+    assert (again.code, again.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("tune", "sentence"),
+    [
+        (["bc task.horizon=4 / task.horizon=4", "dpo"], "'bc task.horizon=4 / task.horizon=4' was given."),
+        (["bc seed=1 / seed=2"], "compare --tune says nothing of dpo; tune every method, or none."),
+        (["bc seed=1 / seed=2", "bc seed=1 / seed=2"], "compare --tune names a method twice;"),
+        (["bc seed=1 / seed=2", "irft seed=1 / seed=2"], "compare --tune speaks of irft, which does not stand among"),
+        (
+            ["bc task.horizon=3 / task.horizon=4", "dpo task.horizon=3 / task.horizon=4 / task.horizon=5"],
+            "compare --tune gives unequal numbers of tries (bc 2, dpo 3); give every method as many.",
+        ),
+        (["bc seed=1 / seed=2", "dpo seed=1 / seed=2"], "seed=1 is set, but seeds are set by --seeds"),
+        (["bc horizon / x=2", "dpo x=1 / x=2"], "compare --tune takes KEY=VALUE"),
+    ],
+)
+def test_tuning_that_cannot_be_fair_is_refused(tune: list[str], sentence: str, refused: Callable[..., str]) -> None:
+    assert sentence in refused("compare", "--methods", "bc", "dpo", "--tune", *tune)
+
+
 def test_demo_shrunk_with_a_method_that_fails(command: Command) -> None:
     """What failed is said, what did not is shown, and the exit code tells them apart."""
     said = command("demo", "--methods", "ml-irl", "bc", "--seeds", 1, "--workers", 1, "--set", *CELLS,
@@ -301,10 +358,11 @@ def test_help_appears_at_once_and_without_torch() -> None:
         ("compare --tasks wolks", "error: There is no task called 'wolks'. Did you mean walks"),
         ("compare --methods", "name at least one task and one method to compare."),
         ("compare --methods bc bc", "error: Several cells are called walks-bc-0, walks-bc-1,"),
-        ("compare --seeds 0", "seeds is 0 and workers 2; expected 1 or more of each."),
+        ("compare --seeds 0", "seeds is 0; expected 1 or more."),
         ("compare --variants bc2 --methods bc2", "error: compare --variants takes 'NAME=METHOD KEY=VALUE …'"),
         ("compare --set task.x='bc", "a quotation mark in ''bc' has no partner"),
         ("compare --variants bc2=bc --methods bc", "error: the variant bc2 does not stand among the methods"),
+        ("compare --tune bc", "error: compare --tune takes 'NAME KEY=VALUE … / KEY=VALUE … / …' with different tries,"),
         ("compare --set beta", "compare --set takes KEY=VALUE, as in task.num-demonstrations=16; 'beta' was given."),
         ("compare --set task.nodes=3", "Unrecognized options: --task.nodes"),
         ("compare --set task.num-nodes=1", "walks: num_nodes is 1; expected 2 or more."),

@@ -203,7 +203,7 @@ class HasNoGradient(TabularPolicy):
     def log_prob(self, trajectories):
         return super().log_prob(trajectories).detach()
 
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         return {"loss": torch.zeros(())}
 
 
@@ -249,12 +249,12 @@ class FrozenIsStale(TabularPolicy):
 
 @caught_by("descent_goes_down")
 class ClimbsItsLoss(TabularPolicy):
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         def negated(*given):
             value, metrics = loss(*given)
             return -value, metrics
 
-        metrics = super().descend(negated, batch, normaliser)
+        metrics = super().descend(negated, batch, normaliser, step_size)
         return metrics | {"loss": -metrics["loss"]}
 
 
@@ -272,25 +272,34 @@ class MeasuresOnePiece(TabularReward):
 
 @caught_by("descent_goes_down")
 class RewardSitsStill(TabularReward):
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         value, metrics = loss(batch, normaliser)
         return metrics | {"loss": value.detach()}
 
 
+@caught_by("descent_goes_down")
+class ItsStepsHaveOneLength(TabularReward):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
+        return super().descend(loss, batch, normaliser)
+
+
 @caught_by("micro_batches_add_up")
 class StepsPerMicroBatch(TabularPolicy):
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         size, self.descent.config = (
             self.descent.config.micro_batch_size,
             replace(self.descent.config, micro_batch_size=0),
         )
-        metrics = [super(StepsPerMicroBatch, self).descend(loss, one, normaliser) for one in batch.micro_batches(size)]
+        metrics = [
+            super(StepsPerMicroBatch, self).descend(loss, one, normaliser, step_size)
+            for one in batch.micro_batches(size)
+        ]
         return {name: sum(one[name] for one in metrics) for name in metrics[0]}
 
 
 @caught_by("micro_batches_add_up")
 class ClipsPerMicroBatch(TabularReward):
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         parameters, config, total = self.descent.parameters, self.descent.config, 0.0
         self.descent.optimiser.zero_grad()
         for piece in batch.micro_batches(config.micro_batch_size):
@@ -304,30 +313,30 @@ class ClipsPerMicroBatch(TabularReward):
 
 @caught_by("micro_batches_keep_pairs_and_normaliser")
 class NormalisesPerMicroBatch(TabularReward):
-    def descend(self, loss, batch, normaliser):
-        return super().descend(lambda piece, _: loss(piece, piece.normaliser()), batch, normaliser)
+    def descend(self, loss, batch, normaliser, step_size=1.0):
+        return super().descend(lambda piece, _: loss(piece, piece.normaliser()), batch, normaliser, step_size)
 
 
 @caught_by("micro_batches_keep_pairs_and_normaliser")
 class TearsPairsApart(TabularReward):
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         rolled = Batch(
             demonstrations=batch.demonstrations,
             own=batch.own[torch.arange(len(batch.own)).roll(1)],
             preferences=batch.preferences,
         )
-        return super().descend(loss, rolled, normaliser)
+        return super().descend(loss, rolled, normaliser, step_size)
 
 
 @caught_by("micro_batches_keep_pairs_and_normaliser")
 class ForgetsTheLastRow(TabularPolicy):
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         short = Batch(
             demonstrations=batch.demonstrations[:-1],
             own=batch.own[:-1],
             preferences=batch.preferences,
         )
-        return super().descend(loss, short, normaliser)
+        return super().descend(loss, short, normaliser, step_size)
 
 
 @caught_by("checkpoints_hold_everything")
@@ -366,11 +375,11 @@ class FrozenForgets(TabularPolicy):
 class RemembersOutsideItsState(TabularPolicy):
     """Momentum that no checkpoint knows of."""
 
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         self.count = getattr(self, "count", 0) + 1
         for group in self.descent.optimiser.param_groups:
             group["weight_decay"] = 0.1 * self.count
-        return super().descend(loss, batch, normaliser)
+        return super().descend(loss, batch, normaliser, step_size)
 
 
 @caught_by("improve_climbs_and_touches_nothing_else")
@@ -447,7 +456,7 @@ class RewardHasNoGradient(TabularReward):
     def __call__(self, trajectories):
         return super().__call__(trajectories).detach()
 
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         return {"loss": torch.zeros(())}
 
 
@@ -501,10 +510,10 @@ class FrozenIsHalfAlive(TabularPolicy):
 
 @caught_by("implicit_reward_moves_the_policy_alone")
 class OnlyClones(TabularPolicy):
-    def descend(self, loss, batch, normaliser):
+    def descend(self, loss, batch, normaliser, step_size=1.0):
         value, metrics = loss(batch, normaliser)
         if "demonstration_nll" in metrics:
-            return super().descend(loss, batch, normaliser)
+            return super().descend(loss, batch, normaliser, step_size)
         return metrics | {"loss": value.detach()}
 
 

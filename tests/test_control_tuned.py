@@ -9,7 +9,8 @@ import pytest
 from control import tuned
 from envs.robots.table import ROBOTS
 from experiments.bench_control_parity import BenchControlParityConfig
-from experiments.compare import cells_of
+from experiments.compare import entries_of
+from experiments.matrix import Matrix
 from experiments.suites import SUITES
 from experiments.train import default_config
 from unified_irl.errors import UserError
@@ -62,7 +63,7 @@ def test_a_schedule_that_no_longer_fits_is_told() -> None:
 @pytest.mark.parametrize("name", SUITES)
 def test_suites_are_comparisons_that_can_be_computed(name: str) -> None:
     config = SUITES[name]
-    assert len(cells_of(config)) == len(config.tasks) * len(config.methods) * config.seeds
+    assert len(entries_of(Matrix(config), {})) == len(config.tasks) * len(config.methods) * config.seeds
     assert config.methods[-1] == "aihf", "differences are paired against the last one"
 
 

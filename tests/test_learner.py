@@ -295,16 +295,30 @@ def watch_own_samples(one: Learner) -> list[list[int]]:
     seen: list[list[int]] = []
     descend = one.reward.descend
 
-    def noting(loss: Any, batch: Any, normaliser: Any) -> Any:
+    def noting(loss: Any, batch: Any, *given: Any) -> Any:
         seen.append(batch.own.context_id.tolist())
         count = len(one.domain.contexts)
         sides = (batch.demonstrations, batch.own)
         weights = [torch.bincount(side.context_id, weights=side.weight, minlength=count) for side in sides]
         torch.testing.assert_close(*weights)
-        return descend(loss, batch, normaliser)
+        return descend(loss, batch, *given)
 
     one.reward.descend = noting
     return seen
+
+
+def test_a_stage_has_steps_of_its_own_length():
+    """What was cloned with the usual steps stays nearly where it was when the next stage takes tiny ones."""
+    rows = [short("dpo", step_size=size) for size in (1.0, 1e-6)]
+    moved = []
+    for row in rows:
+        one = learner(row)
+        while not one.finished:
+            if one.stage == len(row.stages) - 1 and one.round_of_stage == 0:
+                before = one.policy.log_prob(one.preferences.first).detach()
+            one.round()
+        moved.append(float((one.policy.log_prob(one.preferences.first).detach() - before).abs().max()))
+    assert moved[1] < 1e-4 * moved[0]
 
 
 @pytest.mark.parametrize(("memory", "expected"), [(1, [7, 7, 7, 7]), (2, [7, 14, 14, 14]), (3, [7, 14, 21, 21])])

@@ -75,9 +75,9 @@ def watch(one: Learner) -> list[Preferences]:
     seen: list[Preferences] = []
     descend = one.reward.descend
 
-    def noting(loss: Any, batch: Any, normaliser: Any) -> Any:
+    def noting(loss: Any, batch: Any, *given: Any) -> Any:
         seen.append(batch.preferences)
-        return descend(loss, batch, normaliser)
+        return descend(loss, batch, *given)
 
     one.reward.descend = noting
     return seen
@@ -134,9 +134,12 @@ def test_queries_change_no_other_draw():
     for one in (silent, asks):
         own: list[Any] = []
         descend = one.reward.descend
-        one.reward.descend = lambda loss, batch, scale, own=own, go=descend: (
-            own.append(batch.own) or go(loss, batch, scale)
-        )
+
+        def noting(loss: Any, batch: Any, *given: Any, own: list[Any] = own, go: Any = descend) -> Any:
+            own.append(batch.own)
+            return go(loss, batch, *given)
+
+        one.reward.descend = noting
         one.round()
         walks.append(own[0].state_dict())
     assert same(*walks)

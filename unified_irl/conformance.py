@@ -118,7 +118,9 @@ def frozen_stays(bench: Bench) -> None:
 
 def descent_goes_down(bench: Bench) -> None:
     for one in bench.learning(bench.build(micro_batch_size=3)):
+        stands, _ = float(bench.measure(one)), bench.descend(one, step_size=0.0)
         measured, first, then = (float(does(one)) for does in (bench.measure, bench.descend, bench.measure))
+        must(abs(measured - stands) <= 1e-6, f"a step of no length must leave the {one.who} where it stands.")
         must(abs(measured - first) <= 1e-6, f"measure must say what descend says of the {one.who}, and learn nothing.")
         must(then < first, f"a small step must lower the loss of the {one.who}; it goes from {first:g} to {then:g}.")
 

@@ -134,9 +134,9 @@ class Bench:
             Learning("reward", parts.reward or policy, self.loss(parts, JOINT, reward), reward),
         )
 
-    def descend(self, one: Learning) -> Tensor:
+    def descend(self, one: Learning, step_size: float = 1.0) -> Tensor:
         """The loss on the batch, and a step down it."""
-        return one.learner.descend(one.loss, self.batch, self.batch.normaliser())["loss"]
+        return one.learner.descend(one.loss, self.batch, self.batch.normaliser(), step_size)["loss"]
 
     def measure(self, one: Learning, batch: Batch | None = None) -> Tensor:
         """The loss alone."""

@@ -47,8 +47,10 @@ class Sampler(Stateful, Protocol):
 class Learnable(Protocol):
     """Something with parameters and an optimiser of its own."""
 
-    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
-        """One optimiser step on the loss of the whole batch.
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, Tensor]:
+        """One optimiser step on the loss of the whole batch, `step_size` times as long as the optimiser's own.
 
         Micro-batches, distributed backward and clipping happen in here; the losses of the micro-batches add up, because
         each divides by the normaliser of the whole batch.

@@ -28,11 +28,13 @@ class Descent:
         }
         self.optimiser: torch.optim.Optimizer = rules[config.optimiser](config.learning_rate, config.weight_decay)
 
-    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, Tensor]:
         """One step; the losses and metrics of the micro-batches add up to those of the batch."""
         self.optimiser.zero_grad(set_to_none=True)
         total = self._over_pieces(loss, batch, normaliser, backward=True)
-        self.step()
+        self.step(step_size)
         return total
 
     @torch.no_grad()
@@ -53,12 +55,12 @@ class Descent:
                 total[name] = total[name] + metric if name in total else metric
         return total
 
-    def step(self) -> None:
+    def step(self, step_size: float = 1.0) -> None:
         """Apply the gradient that the parameters hold."""
         if self.config.max_grad_norm:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * self.config.factor(self.num_steps)
+            group["lr"] = self.config.learning_rate * self.config.factor(self.num_steps) * step_size
         self.optimiser.step()
         self.num_steps += 1
 

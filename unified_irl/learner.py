@@ -125,7 +125,7 @@ class Learner:
         loss = self._loss(phase)
         learning = self._learning(phase)
         steps = [
-            learning.descend(loss, batch, batch.normaliser())
+            learning.descend(loss, batch, batch.normaliser(), phase.step_size)
             for batch in feed.batches(shown, own, compared, phase, *clock)
         ]
         metrics = {name: sum(float(step[name]) for step in steps) / len(steps) for name in steps[0]}

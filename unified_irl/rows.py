@@ -64,6 +64,9 @@ class Phase:
     """Own samples of this many last rounds serve as what the policy did; 1 keeps only fresh ones."""
     reward_steps: int = 1
     """Descent steps on the losses per round (on the policy itself where the reward is implicit)."""
+    step_size: float = 1.0
+    """How long these steps are, as a multiple of the step size of the method's `policy_descent` or `reward_descent`:
+    what was cloned with long steps may want to be corrected with short ones."""
     segment: int = 0
     """Steps of the windows that demonstrations and own samples are cut to, at a new random place for every descent
     step; 0 looks at whole behaviours. Over hundreds of summed steps a sigmoid saturates."""
@@ -84,11 +87,10 @@ class Phase:
     def __post_init__(self) -> None:
         for name, least in (("rounds", 1), ("refresh_every", 1), ("own_memory", 1), ("patience", 1)):
             _at_least(f"phase '{self.name}': {name}", getattr(self, name), least)
-        if not self.preference_sharpness > 0:
-            raise UserError(
-                f"phase '{self.name}': preference_sharpness is {self.preference_sharpness}; expected above 0."
-            )
-        for name in ("demonstration_weight", "preference_weight", "preference_sharpness", "reward_steps",
+        for name in ("preference_sharpness", "step_size"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"phase '{self.name}': {name} is {getattr(self, name)}; expected above 0.")
+        for name in ("demonstration_weight", "preference_weight", "preference_sharpness", "reward_steps", "step_size",
                      "policy_updates", "batch_size", "segment", "practice", "tolerance", "queries",
                      "query_until"):  # fmt: skip
             _at_least(f"phase '{self.name}': {name}", getattr(self, name), 0)

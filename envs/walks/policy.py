@@ -120,8 +120,10 @@ class TabularPolicy:
         log_prob_BTA = torch.where(self.graph.possible_NA[data["node"]], rows, IMPOSSIBLE).log_softmax(-1)
         return log_prob_BTA.gather(-1, data["action"][..., None]).squeeze(-1) * trajectories.mask
 
-    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
-        metrics = self.descent.descend(loss, batch, normaliser)
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, Tensor]:
+        metrics = self.descent.descend(loss, batch, normaliser, step_size)
         self._walker = None  # Afterwards, because the loss may have looked at the walker.
         return metrics
 
@@ -204,8 +206,10 @@ class TabularReward:
         """The whole table [H or 1, G, N, A], detached: this world's policies ask for every transition at once."""
         return lambda: self.scores.table().detach()
 
-    def descend(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
-        return self.descent.descend(loss, batch, normaliser)
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, Tensor]:
+        return self.descent.descend(loss, batch, normaliser, step_size)
 
     def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
         return self.descent.measure(loss, batch, normaliser)
