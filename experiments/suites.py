@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from experiments.compare_config import CompareConfig
 
-STEPS = "method.phases.0.step-size=0.01 / method.phases.0.step-size=0.1 / method.phases.0.step-size=1"
-ANCHORS = "method.beta=0.03 / method.beta=0.1 / method.beta=0.3"
-LENGTHS = "method.phases.0.rounds=30 / method.phases.0.rounds=60 / method.phases.0.rounds=120"
-RATES = " / ".join(f"method.policy-descent.learning-rate={rate}" for rate in (1e-4, 3e-4, 1e-3))
-"""What methods in language are tried with: ratios by their step, learnt rewards by their KL weight, cloning by how long
-it lasts, long cloning by its step."""
+
+def _tries(key: str, *values: float) -> str:
+    return " / ".join(f"{key}={value:g}" for value in values)
+
+
+TRIES = {
+    "bc": _tries("method.phases.0.rounds", 30, 60, 120),
+    "direct-aihf": _tries("method.phases.0.step-size", 0.1, 0.3, 1),
+    **dict.fromkeys(("spin", "irft", "dpo", "self-play-aihf"), _tries("method.phases.0.step-size", 0.01, 0.1, 1)),
+    **dict.fromkeys(("ml-irl", "rft", "rlhf", "aihf"), _tries("method.beta", 0.03, 0.1, 0.3)),
+}
+"""What methods in language are tried with: cloning by how long it lasts; long cloning, and cloning that compares, by
+the length of its steps; ratios after cloning too, which bear only shorter ones; learnt rewards by their KL weight."""
+TUNED = tuple(f"{name} {tries}" for name, tries in TRIES.items())
 METHODS = ("bc", "dpo", "ml-irl", "rlhf", "direct-aihf", "aihf")
 
 SUITES: dict[str, CompareConfig] = {
@@ -23,11 +31,7 @@ SUITES: dict[str, CompareConfig] = {
     "language-walks": CompareConfig(
         tasks=("walks-text",),
         methods=("bc", "spin", "irft", "ml-irl", "rft", "dpo", "rlhf", "direct-aihf", "self-play-aihf", "aihf"),
-        tune=(
-            f"bc {LENGTHS}",
-            *(f"{name} {STEPS}" for name in ("spin", "irft", "dpo", "direct-aihf", "self-play-aihf")),
-            *(f"{name} {ANCHORS}" for name in ("ml-irl", "rft", "rlhf", "aihf")),
-        ),
+        tune=TUNED,
         seeds=5,
         out="runs/language-walks",
     ),
@@ -35,12 +39,7 @@ SUITES: dict[str, CompareConfig] = {
         tasks=("reviews", "instructions"),
         methods=("bc", "longer-bc", "spin", "rft", "dpo", "rlhf", "direct-aihf", "aihf"),
         variants=("longer-bc=bc method.phases.0.rounds=2600",),
-        tune=(
-            f"bc {LENGTHS}",
-            f"longer-bc {RATES}",
-            *(f"{name} {STEPS}" for name in ("spin", "dpo", "direct-aihf")),
-            *(f"{name} {ANCHORS}" for name in ("rft", "rlhf", "aihf")),
-        ),
+        tune=(*TUNED, f"longer-bc {TRIES['direct-aihf']}"),
         seeds=3,
         out="runs/language",
     ),

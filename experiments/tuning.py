@@ -13,7 +13,8 @@ from experiments.compare_config import CompareConfig
 from experiments.matrix import Matrix, as_flags, words
 from experiments.train import run_cell
 from unified_irl.cells import Outcome, run_cells
-from unified_irl.errors import UserError
+from unified_irl.errors import UserError, unknown_name
+from unified_irl.methods import METHODS
 
 FIRST_TUNING_SEED = 1000
 Tries = tuple[tuple[str, ...], ...]
@@ -21,15 +22,16 @@ Tries = tuple[tuple[str, ...], ...]
 
 
 def tries_of(config: CompareConfig) -> dict[str, Tries]:
-    """Each method's tries; nothing where nothing is tuned. A method with more of them than another is no fair rival."""
+    """The tries of each method that is compared; nothing where nothing is tuned. A method with more tries than another
+    is no fair rival."""
     given = [_tries(text) for text in config.tune]
-    found = dict(given)
-    if len(found) < len(given):
+    if len(dict(given)) < len(given):
         raise UserError("compare --tune names a method twice; name each once, with all its tries.")
-    for name in found:
-        if name not in config.methods:
-            raise UserError(f"compare --tune speaks of {name}, which does not stand among the methods; add it to them.")
-    if found and (missing := [name for name in config.methods if name not in found]):
+    for name, _ in given:
+        if name not in config.methods and name not in METHODS:
+            raise unknown_name("method", name, [*config.methods, *METHODS])
+    found = {name: tries for name, tries in given if name in config.methods}
+    if given and (missing := [name for name in config.methods if name not in found]):
         raise UserError(f"compare --tune says nothing of {missing[0]}; tune every method, or none.")
     if len(set(map(len, found.values()))) > 1:
         sizes = ", ".join(f"{name} {len(tries)}" for name, tries in found.items())

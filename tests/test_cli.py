@@ -263,7 +263,8 @@ def test_compare_tunes_on_other_seeds(command: Command) -> None:
         (["bc task.horizon=4 / task.horizon=4", "dpo"], "'bc task.horizon=4 / task.horizon=4' was given."),
         (["bc seed=1 / seed=2"], "compare --tune says nothing of dpo; tune every method, or none."),
         (["bc seed=1 / seed=2", "bc seed=1 / seed=2"], "compare --tune names a method twice;"),
-        (["bc seed=1 / seed=2", "irft seed=1 / seed=2"], "compare --tune speaks of irft, which does not stand among"),
+        (["bc seed=1 / seed=2", "irft seed=1 / seed=2"], "compare --tune says nothing of dpo; tune every method"),
+        (["bc seed=1 / seed=2", "dpi seed=1 / seed=2"], "There is no method called 'dpi'. Did you mean dpo"),
         (
             ["bc task.horizon=3 / task.horizon=4", "dpo task.horizon=3 / task.horizon=4 / task.horizon=5"],
             "compare --tune gives unequal numbers of tries (bc 2, dpo 3); give every method as many.",

@@ -13,6 +13,7 @@ from experiments.compare import entries_of
 from experiments.matrix import Matrix
 from experiments.suites import SUITES
 from experiments.train import default_config
+from experiments.tuning import tries_of
 from unified_irl.errors import UserError
 from unified_irl.methods import METHODS
 
@@ -65,6 +66,7 @@ def test_suites_are_comparisons_that_can_be_computed(name: str) -> None:
     config = SUITES[name]
     assert len(entries_of(Matrix(config), {})) == len(config.tasks) * len(config.methods) * config.seeds
     assert config.methods[-1] == "aihf", "differences are paired against the last one"
+    assert not config.tune or set(tries_of(config)) == set(config.methods)
 
 
 def test_a_run_on_data_alone_does_not_spend_its_time_on_examinations() -> None:
