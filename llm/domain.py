@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cached_property
 from typing import TypeVar
 
@@ -12,16 +11,13 @@ from torch import Generator, Tensor
 from envs.language.people import among
 from envs.language.task import LanguageTask
 from llm import examination, feedback
-from llm.base import base_model, cache_folder, content_of
+from llm.base import base_model, cache_folder
 from llm.config import LanguageConfig
 from llm.examination import WordSpeaker
 from llm.models import context_length
-from llm.policy import LanguagePolicy
 from llm.references import Remembering
-from llm.reward import TextReward
-from llm.roles import Adapter, Base, Role, Shared, Whole
-from llm.sampler import complete
-from llm.speech import Manner, Speech, lengths
+from llm.speech import Speech, lengths
+from llm.voices import Voices, manner_of
 from unified_irl.contracts import Metrics, Parts, RewardFunction, Sampler
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
@@ -40,33 +36,19 @@ class LanguageDomain:
         """The task is that of the data's seed, `data_seed_of(config, seed)`."""
         self.config, self.seed, self.task = config, seed, task
         self.data_seed = data_seed_of(config, seed)
-        self.device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-        if config.device == "cuda" and self.device == "cpu":
-            raise UserError("device is cuda, but no CUDA device can be used; choose auto or cpu.")
         self.cache = cache_folder(config.cache)
-        self.base, self.codec = base_model(config.model, task, self.cache)
-        self.base.to(self.device)
-        self.base.requires_grad_(False)
+        base, self.codec = base_model(config.model, task, self.cache)
+        manner = manner_of(config, self.codec.end, task.max_words + 1)
+        self.voices = Voices(
+            config, seed, base, lambda: base_model(config.model, task, self.cache)[0], manner, self.cache
+        )
         self.contexts: Contexts = self.codec.contexts(task.prompts)
         self.sharpness = 1.0
 
-    @cached_property
-    def manner(self) -> Manner:
-        sampler, engine = self.config.sampler, complete
-        if sampler.engine == "paged":
-            from llm.paged import complete as engine
-        return Manner(
-            end=self.codec.end,
-            max_tokens=sampler.max_tokens or self.task.max_words + 1,
-            rows=sampler.rows,
-            tokens_per_pass=self.config.tokens_per_pass,
-            complete=engine,
-        )
-
-    @cached_property
+    @property
     def start(self) -> Remembering:
         """The base model, as it speaks before anything is learnt."""
-        return Remembering(Whole(self.base), self.manner)
+        return self.voices.start
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
@@ -106,17 +88,16 @@ class LanguageDomain:
             if token is None or token.dtype != torch.int64 or token.shape != side.mask.shape:
                 raise UserError(f"{where}: 'token' is missing or no table of whole numbers; expected a file that "
                                 f"`unified-irl collect {self.task.name}` wrote.")  # fmt: skip
-            if int(token.min()) < 0 or int(token.max()) >= self.base.config.vocab_size:
+            if int(token.min()) < 0 or int(token.max()) >= self.voices.base.config.vocab_size:
                 raise UserError(
                     f"{where}: tokens run from {int(token.min())} to {int(token.max())}, but the model knows 0 to "
-                    f"{self.base.config.vocab_size - 1}. Was the file made with another tokenizer?"
+                    f"{self.voices.base.config.vocab_size - 1}. Was the file made with another tokenizer?"
                 )
             if int(side.context_id.min()) < -1 or int(side.context_id.max()) >= len(self.contexts):
                 raise UserError(f"{where}: 'context_id' must lie between -1 and {len(self.contexts) - 1} in this task.")
-            if (longest := int(lengths(side).max())) > context_length(self.base):
+            if (longest := int(lengths(side).max())) > (room := context_length(self.voices.base)):
                 raise UserError(
-                    f"{where}: a row has {longest} tokens, but the model's context is {context_length(self.base)}; "
-                    "remove such rows."
+                    f"{where}: a row has {longest} tokens, but the model's context is {room}; remove such rows."
                 )
             if len(wrong := (~self._answered(side)).nonzero()):
                 raise UserError(
@@ -138,39 +119,9 @@ class LanguageDomain:
 
     def build(self, method: Method) -> Parts:
         for phase in method.stages:
-            if phase.segment:
-                raise UserError(
-                    f"phase '{phase.name}' cuts windows of {phase.segment} steps, but a completion means nothing "
-                    "without its prompt; let segment be 0."
-                )
             if phase.learns_preferences:
                 self.sharpness = phase.preference_sharpness
-        config = self.config
-        if self.is_shared:
-            self.base = base_model(config.model, self.task, self.cache)[0].to(self.device)
-        content = content_of(self.base) if method.reward == "implicit" else ""
-        policy_role, reward_role, reference_role = self._roles(method.reward == "explicit")
-        policy = LanguagePolicy(policy_role, self.manner, method.policy_descent, config.improve)
-        reward = None
-        if reward_role is not None:
-            reward = TextReward(reward_role, config.reward, method.reward_descent, config.tokens_per_pass)
-        reference = Remembering(reference_role, self.manner)
-        if method.reward == "implicit":
-            reference.remember(self._fixed(method), self.cache / "log-probabilities", content)
-        self.start = reference
-        return Parts(policy, reward, reference)
-
-    def _roles(self, explicit: bool) -> tuple[Role, Role | None, Role]:
-        config = self.config.model
-        if not config.lora.rank:
-            roles = [Whole(copy.deepcopy(self.base).requires_grad_(True)) for _ in range(1 + explicit)]
-            return roles[0], roles[1] if explicit else None, Whole(self.base)
-        self.is_shared = True
-        shared = Shared(self.base, config.lora, self.seed)
-        return Adapter(shared, "policy"), Adapter(shared, "reward") if explicit else None, Base(shared)
-
-    is_shared = False
-    """Whether the base carries somebody's adapters already; another build then reads it anew."""
+        return self.voices.build(method, lambda: self._fixed(method))
 
     def _fixed(self, method: Method) -> list[Trajectories]:
         """The data that stay the same throughout a run."""

@@ -84,7 +84,7 @@ def test_a_model_of_pieces_learns_like_one_of_words(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     world = domain(model=ModelConfig(path=str(tmp_path)))
-    assert world.manner.end == tokenizer.eos_token_id
+    assert world.voices.manner.end == tokenizer.eos_token_id
     parts = world.build(short("dpo"))
     assert world.preferences is not None
     first = world.codec.texts(world.preferences.first)

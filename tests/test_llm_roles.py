@@ -273,7 +273,7 @@ def size(tensors: list[Tensor]) -> int:
 def test_three_roles_on_one_base_take_hardly_more_than_one() -> None:
     """Policy, reward, reference and a policy that was frozen: at most a fifth more than the base and the adapters."""
     world = domain(model=replace(TINY, layers=2, width=64, documents=64, lora=LoRAConfig(rank=4)))
-    base = size(list(world.base.parameters()))
+    base = size(list(world.voices.base.parameters()))
     parts = world.build(short("aihf"))
     assert parts.reward is not None
     frozen = parts.policy.frozen()

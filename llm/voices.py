@@ -1,0 +1,102 @@
+"""The voices of a method, all of one model: its policy, its reward if it has one, and what both are measured from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from llm.base import content_of
+from llm.config import LanguageConfig
+from llm.policy import LanguagePolicy
+from llm.references import Remembering
+from llm.reward import TextReward
+from llm.roles import Adapter, Base, Role, Shared, Whole
+from llm.sampler import complete
+from llm.speech import Manner
+from unified_irl.contracts import Parts
+from unified_irl.errors import UserError
+from unified_irl.rows import Method
+from unified_irl.trajectories import Trajectories
+
+
+class Voices:
+    """A base model, and the roles that are made of it anew for every method."""
+
+    def __init__(
+        self,
+        config: LanguageConfig,
+        seed: int,
+        base: PreTrainedModel,
+        read: Callable[[], PreTrainedModel],
+        manner: Manner,
+        cache: Path,
+    ) -> None:
+        """`read` gives the base model anew, where it already carries somebody's adapters."""
+        self.config, self.seed, self.read, self.manner, self.cache = config, seed, read, manner, cache
+        self.base = self._placed(base)
+        self.is_shared = False
+        self.start = Remembering(Whole(self.base), manner)
+        """The base model, as it speaks before anything is learnt."""
+
+    def build(self, method: Method, fixed: Callable[[], list[Trajectories]]) -> Parts:
+        """The parts of a method. `fixed` gives the data that stay the same throughout a run."""
+        for phase in method.stages:
+            if phase.segment:
+                raise UserError(
+                    f"phase '{phase.name}' cuts windows of {phase.segment} steps, but a completion means nothing "
+                    "without its prompt; let segment be 0."
+                )
+        config = self.config
+        if self.is_shared:
+            self.base = self._placed(self.read())
+        content = content_of(self.base) if method.reward == "implicit" else ""
+        policy_role, reward_role, reference_role = self._roles(method.reward == "explicit")
+        policy = LanguagePolicy(policy_role, self.manner, method.policy_descent, config.improve)
+        reward = None
+        if reward_role is not None:
+            reward = TextReward(reward_role, config.reward, method.reward_descent, config.tokens_per_pass)
+        reference = Remembering(reference_role, self.manner)
+        if method.reward == "implicit":
+            reference.remember(fixed(), self.cache / "log-probabilities", content)
+        self.start = reference
+        return Parts(policy, reward, reference)
+
+    def _placed(self, base: PreTrainedModel) -> PreTrainedModel:
+        base.to(device_of(self.config))
+        base.requires_grad_(False)
+        return base
+
+    def _roles(self, explicit: bool) -> tuple[Role, Role | None, Role]:
+        config = self.config.model
+        if not config.lora.rank:
+            roles = [Whole(copy.deepcopy(self.base).requires_grad_(True)) for _ in range(1 + explicit)]
+            return roles[0], roles[1] if explicit else None, Whole(self.base)
+        self.is_shared = True
+        shared = Shared(self.base, config.lora, self.seed)
+        return Adapter(shared, "policy"), Adapter(shared, "reward") if explicit else None, Base(shared)
+
+
+def device_of(config: LanguageConfig) -> str:
+    """Where the models live."""
+    device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+    if config.device == "cuda" and device == "cpu":
+        raise UserError("device is cuda, but no CUDA device can be used; choose auto or cpu.")
+    return device
+
+
+def manner_of(config: LanguageConfig, end: int, max_tokens: int) -> Manner:
+    """How all voices speak. A completion has `max_tokens` tokens at most, unless the settings say otherwise."""
+    sampler, engine = config.sampler, complete
+    if sampler.engine == "paged":
+        from llm.paged import complete as engine
+    return Manner(
+        end=end,
+        max_tokens=sampler.max_tokens or max_tokens,
+        rows=sampler.rows,
+        tokens_per_pass=config.tokens_per_pass,
+        complete=engine,
+    )
