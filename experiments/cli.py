@@ -15,6 +15,7 @@ from unified_irl.errors import UserError, unknown_name
 
 VERBS: dict[str, str] = {
     "methods": "the table of methods",
+    "tiny": "a tiny model and files in well-known layouts",
     "tasks": "the table of tasks",
     "train": "train TASK METHOD [flags]: learn, in a run directory",
     "resume": "resume RUN: go on with a run where it was killed",

@@ -5,8 +5,8 @@ No tensor library here: domains are imported when they are built.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,15 @@ class Task:
     """From settings and a seed to a domain."""
     run: Callable[[Method], RunConfig] = lambda _: RunConfig()
     """How runs of a tuned row are kept."""
+    shorthands: Mapping[str, str] = field(default_factory=dict)
+    """Short flags, and the flags that they stand for."""
     note: Callable[[Method], str] = lambda _: ""
     """What a user should know of a method on this task, in a sentence; empty where there is nothing."""
+
+    def spelt_out(self, arguments: list[str]) -> list[str]:
+        """Arguments with every shorthand replaced by the flag it stands for."""
+        parts = [word.partition("=") for word in arguments]
+        return [self.shorthands.get(name, name) + equals + value for name, equals, value in parts]
 
 
 def _walks_domain(config: WalksConfig, seed: int) -> Domain:
@@ -99,6 +106,12 @@ def _language(name: str) -> Task:
     )
 
 
+def _written_domain(config: language.WrittenTask, seed: int) -> Domain:
+    from llm.written import WrittenDomain
+
+    return WrittenDomain(config, seed)
+
+
 TASKS: dict[str, Task] = {
     "walks": Task(
         summary="walks on a small graph to a goal past tolls; every answer is known exactly",
@@ -108,6 +121,20 @@ TASKS: dict[str, Task] = {
         build=_walks_domain,
     ),
     **{name: _language(name) for name in language.TASKS},
+    "hf": Task(
+        summary="a model of transformers, and what people wrote: files and datasets of answers and comparisons",
+        config=language.WrittenTask,
+        settings=language.WrittenTask,
+        tuned=language_tuned.written_row,
+        build=_written_domain,
+        note=language_tuned.note,
+        shorthands={
+            "--model": "--task.model.path",
+            "--demonstrations": "--task.data.demonstrations.files",
+            "--preferences": "--task.data.preferences.files",
+            "--prompts": "--task.data.prompts.files",
+        },
+    ),
     **{name: _robot(name) for name in ROBOTS},
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
@@ -47,7 +46,8 @@ def with_flags(task_name: str, config: TrainConfig[Any], arguments: list[str], p
     """The same settings, changed by flags as `train` takes them."""
     from experiments.command import flags
 
-    changed: TrainConfig[Any] = flags(TrainConfig[task(task_name).config], arguments, prog, config)  # type: ignore[misc]
+    chosen = task(task_name)
+    changed: TrainConfig[Any] = flags(TrainConfig[chosen.config], chosen.spelt_out(arguments), prog, config)  # type: ignore[name-defined]
     return changed
 
 
@@ -62,9 +62,11 @@ def config_to_json(task_name: str, config: TrainConfig[Any]) -> dict[str, Any]:
 
 
 def fingerprints(settings: Any) -> dict[str, str]:
-    """What the files and folders that a task reads (its settings that end in `_file`) hold: a run belongs to their
-    content. The id of a dataset stands for itself."""
-    return {name: _content(Path(path)) for name, path in _files(settings).items()}
+    """What the files and folders that a task reads hold (settings that end in `_file`, or are `files`): a run belongs
+    to their content. The id of a dataset stands for itself."""
+    from unified_irl.serialise import path_hash
+
+    return {name: path_hash(Path(path)) for name, path in _files(settings).items()}
 
 
 def _files(settings: Any) -> dict[str, str]:
@@ -73,21 +75,11 @@ def _files(settings: Any) -> dict[str, str]:
     for name, value in vars(settings).items():
         if name.endswith("_file") and value:
             found[name] = value
+        elif name == "files":
+            found |= {f"{name}.{place}": path for place, path in enumerate(value)}
         elif is_dataclass(value):
             found |= {f"{name}.{inner}": path for inner, path in _files(value).items()}
     return found
-
-
-def _content(path: Path) -> str:
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    if not path.is_dir():
-        return "missing"
-    parts = sorted(part for part in path.rglob("*") if part.is_file())
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{part.relative_to(path)}:{_content(part)};".encode())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

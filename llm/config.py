@@ -162,12 +162,10 @@ class SpeechConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageConfig:
-    """A language task and a model that learns it."""
+    """A model that learns."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """The language model."""
-    people: SpeechConfig = field(default_factory=SpeechConfig)
-    """Demonstrations and comparisons."""
     reward: RewardConfig = field(default_factory=RewardConfig)
     """The explicit reward."""
     improve: ImproveConfig = field(default_factory=ImproveConfig)
@@ -176,14 +174,26 @@ class LanguageConfig:
     """How completions are made."""
     num_examined: int = 128
     """Prompts of each kind in an examination."""
-    num_fresh: int = 256
-    """Fresh comparisons on which a learnt reward is examined."""
     tokens_per_pass: int = 16384
     """Tokens of one pass through the model where no gradient is taken."""
     cache: str = ""
-    """Where base models and log-probabilities of fixed data are kept; by default the user's cache directory."""
+    """Where base models, tokens and log-probabilities of fixed data are kept; by default the user's cache directory."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model lives."""
 
     def __post_init__(self) -> None:
-        _at_least("language", self, num_examined=1, num_fresh=0, tokens_per_pass=1)
+        _at_least("language", self, num_examined=1, tokens_per_pass=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopledConfig(LanguageConfig):
+    """The same in a task that has people of its own."""
+
+    people: SpeechConfig = field(default_factory=SpeechConfig)
+    """Demonstrations and comparisons."""
+    num_fresh: int = 256
+    """Fresh comparisons on which a learnt reward is examined."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least("language", self, num_fresh=0)

@@ -12,7 +12,7 @@ from envs.language.people import among
 from envs.language.task import LanguageTask
 from llm import examination, feedback
 from llm.base import base_model, cache_folder
-from llm.config import LanguageConfig
+from llm.config import PeopledConfig
 from llm.examination import WordSpeaker
 from llm.models import context_length
 from llm.references import Remembering
@@ -32,7 +32,7 @@ Feedback = TypeVar("Feedback", Demonstrations, Preferences)
 class LanguageDomain:
     """Contexts are the task's prompts; some of them are kept for examinations."""
 
-    def __init__(self, config: LanguageConfig, seed: int, task: LanguageTask) -> None:
+    def __init__(self, config: PeopledConfig, seed: int, task: LanguageTask) -> None:
         """The task is that of the data's seed, `data_seed_of(config, seed)`."""
         self.config, self.seed, self.task = config, seed, task
         self.data_seed = data_seed_of(config, seed)
@@ -229,5 +229,5 @@ class LanguageDomain:
         return metrics
 
 
-def data_seed_of(config: LanguageConfig, seed: int) -> int:
+def data_seed_of(config: PeopledConfig, seed: int) -> int:
     return seed if config.people.data_seed < 0 else config.people.data_seed

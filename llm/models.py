@@ -81,10 +81,11 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]
         raise UserError(f"There is no folder {config.path}; expected that of a model, or the name of one on the hub.")
     try:
         kind = AutoConfig.from_pretrained(config.path, **options)
-        model, told = AutoModelForCausalLM.from_pretrained(
-            config.path, config=kind, use_safetensors=True, dtype=_kept_in(config), attn_implementation="sdpa",
-            output_loading_info=True, **options,
-        )  # fmt: skip
+        with quiet():
+            model, told = AutoModelForCausalLM.from_pretrained(
+                config.path, config=kind, use_safetensors=True, dtype=_kept_in(config), attn_implementation="sdpa",
+                output_loading_info=True, **options,
+            )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(config.path, **options)
     except UNREADABLE as error:
         if isinstance(error, OSError) and not is_folder and not config.allow_download:

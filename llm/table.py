@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from envs.language.instructions_config import InstructionsConfig
 from envs.language.reviews_config import ReviewsConfig
 from envs.language.walks_text_config import WalksTextConfig
-from llm.config import LanguageConfig
+from llm.config import LanguageConfig, PeopledConfig
+from llm.data.config import DataConfig
 
 if TYPE_CHECKING:
     from llm.domain import LanguageDomain
 
 
 @dataclass(frozen=True, kw_only=True)
-class WalksTextTask(LanguageConfig):
+class WalksTextTask(PeopledConfig):
     """Walks on a graph, written down."""
 
     world: WalksTextConfig = field(default_factory=WalksTextConfig)
@@ -23,7 +24,7 @@ class WalksTextTask(LanguageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReviewsTask(LanguageConfig):
+class ReviewsTask(PeopledConfig):
     """Reviews of products."""
 
     world: ReviewsConfig = field(default_factory=ReviewsConfig)
@@ -31,14 +32,22 @@ class ReviewsTask(LanguageConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructionsTask(LanguageConfig):
+class InstructionsTask(PeopledConfig):
     """Operations on short lists."""
 
     world: InstructionsConfig = field(default_factory=InstructionsConfig)
     """The task itself."""
 
 
-TASKS: dict[str, type[LanguageConfig]] = {
+@dataclass(frozen=True, kw_only=True)
+class WrittenTask(LanguageConfig):
+    """A model of transformers, and what people wrote."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    """What is learnt from."""
+
+
+TASKS: dict[str, type[PeopledConfig]] = {
     "walks-text": WalksTextTask,
     "reviews": ReviewsTask,
     "instructions": InstructionsTask,
@@ -50,7 +59,7 @@ SUMMARIES = {
 }
 
 
-def build(config: LanguageConfig, seed: int) -> LanguageDomain:
+def build(config: PeopledConfig, seed: int) -> LanguageDomain:
     """The domain of a task's settings."""
     from llm.domain import LanguageDomain, data_seed_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from llm.config import LanguageConfig
+from llm.config import PeopledConfig
 from llm.table import TASKS
 from unified_irl.descent_config import DescentConfig
 from unified_irl.methods import Method, Phase, Regularisation
@@ -37,7 +37,7 @@ PACES: dict[str, Pace] = {
 }
 
 
-def settings(name: str) -> LanguageConfig:
+def settings(name: str) -> PeopledConfig:
     """The settings a task starts from."""
     return TASKS[name]()
 
@@ -57,6 +57,34 @@ def row(name: str, method: Method) -> Method:
         regularisation=_regularised(method),
         phases=tuple(_phase(phase, method, pace, sharpness) for phase in method.phases),
     )
+
+
+def written_row(method: Method) -> Method:
+    """The row with step sizes for models that can already speak: those usual for full fine-tuning, with AdamW."""
+    clones_first = method.uses_demonstrations and not any(phase.clones for phase in method.phases)
+    return replace(
+        method,
+        init="clone" if clones_first else method.init,
+        warm_start=replace(method.warm_start, rounds=200, batch_size=32),
+        policy_descent=DescentConfig(learning_rate=2e-5, max_grad_norm=1.0),
+        reward_descent=DescentConfig(learning_rate=1e-5, max_grad_norm=1.0),
+        regularisation=_regularised(method),
+        phases=tuple(_written_phase(phase, method) for phase in method.phases),
+    )
+
+
+def _written_phase(phase: Phase, method: Method) -> Phase:
+    common = {"batch_size": 32}
+    if method.reward == "none":
+        return replace(phase, rounds=200, **common)
+    if method.reward == "implicit":
+        return replace(phase, rounds=200, step_size=0.05, prompts=0.05, reward_steps=1, **common)
+    if phase.policy_updates == 0:
+        return replace(phase, rounds=200, **common)
+    climbing = replace(phase, policy_updates=4, rounds=200, practice=32, **common)
+    if not phase.learns_demonstrations:
+        return replace(climbing, until="rounds")
+    return replace(climbing, demonstration="pairwise", prompts=0.05, reward_steps=4, own_memory=3)
 
 
 def note(method: Method) -> str:

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel, PreT
 
 from envs.language.task import LanguageTask, Speaker
 from llm.codec import word_tokenizer
-from llm.config import ImproveConfig, LanguageConfig, LoRAConfig, ModelConfig, SpeechConfig
+from llm.config import ImproveConfig, LoRAConfig, ModelConfig, PeopledConfig, SpeechConfig
 from llm.domain import LanguageDomain
 from llm.models import prepared
 from llm.roles import Adapter, Role, Shared
@@ -112,9 +112,9 @@ def cache_folder() -> Path:
     return Path(folder)
 
 
-def settings(**changes: Any) -> LanguageConfig:
+def settings(**changes: Any) -> PeopledConfig:
     people = SpeechConfig(num_demonstrations=12, num_preferences=12)
-    usual = LanguageConfig(
+    usual = PeopledConfig(
         model=TINY, people=people, improve=ImproveConfig(samples=2), num_examined=4, num_fresh=8,
         cache=str(cache_folder()), device="cpu",
     )  # fmt: skip

@@ -18,7 +18,7 @@ from transformers.generation.continuous_batching import cache, continuous_api
 from envs.language.walks_text import WalksText
 from envs.language.walks_text_config import WalksTextConfig
 from llm import paged, sampler
-from llm.config import LanguageConfig, LoRAConfig, ModelConfig, SamplerConfig, SpeechConfig
+from llm.config import LoRAConfig, ModelConfig, PeopledConfig, SamplerConfig, SpeechConfig
 from llm.domain import LanguageDomain
 from llm.roles import Adapter, Base, Shared, Whole
 from unified_irl.conformance import check_domain
@@ -111,7 +111,7 @@ def test_what_the_engine_only_logs_becomes_a_sentence(monkeypatch: pytest.Monkey
 
 
 def domain_of(engine: str, folder: Path) -> LanguageDomain:
-    config = LanguageConfig(
+    config = PeopledConfig(
         model=ModelConfig(layers=1, width=16, heads=2, documents=64, passes=1, size="seconds"),
         people=SpeechConfig(num_demonstrations=8, num_preferences=8), sampler=SamplerConfig(engine=engine, rows=8),
         num_examined=4, num_fresh=8, cache=str(folder), device="cpu",

@@ -72,6 +72,19 @@ def content_hash(obj: Any) -> str:
     return hashlib.sha256(canonical(_whole_floats_as_ints(data)).encode()).hexdigest()[:12]
 
 
+def path_hash(path: Path) -> str:
+    """What a file or a folder holds; 'missing' where there is neither."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if not path.is_dir():
+        return "missing"
+    digest = hashlib.sha256()
+    for part in sorted(part for part in path.rglob("*") if part.is_file()):
+        digest.update(f"{part.relative_to(path)}:{path_hash(part)};".encode())
+    return digest.hexdigest()
+
+
 def canonical(data: Any) -> str:
     """The one spelling of this JSON data: sorted keys, no spaces, ASCII."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)

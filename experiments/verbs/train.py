@@ -21,17 +21,17 @@ class Flags(TrainConfig[TaskConfig], Generic[TaskConfig]):
 
 def main(arguments: list[str]) -> None:
     (task_name, method_name), rest = command.split_words(arguments, ("task", "method"), "train")
-    default = default_config(task_name, method_name)
+    chosen, default = task(task_name), default_config(task_name, method_name)
     config: Flags[Any] = command.flags(
-        Flags[task(task_name).config],  # type: ignore[misc]
-        rest,
+        Flags[chosen.config],  # type: ignore[name-defined]
+        chosen.spelt_out(rest),
         f"train {task_name} {method_name}",
         Flags(**{field.name: getattr(default, field.name) for field in fields(default)}),
     )
     from experiments.show import show_result
     from experiments.train import train
 
-    if remark := task(task_name).note(config.method):
+    if remark := chosen.note(config.method):
         print(f"note: {remark}")
     path = Path(config.out or f"runs/{task_name}-{method_name}-{config.seed}")
     result = train(task_name, config, path, command.typed())

@@ -1,0 +1,1 @@
+"""What people wrote down: rows of files and datasets, as tokens."""

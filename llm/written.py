@@ -1,0 +1,252 @@
+"""Learning from what people wrote: files and datasets as a domain, where no task knows the truth.
+
+Prompts are told apart by their tokens. Some are set aside with all that answers them, and examinations look at those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Generator, Tensor
+
+from llm import examination
+from llm.base import cache_folder
+from llm.data.chat import Scribe
+from llm.data.prepared import Preparation
+from llm.data.rows import Answers, Prompts, Rows
+from llm.models import check_head, context_length, load
+from llm.references import Remembering
+from llm.sampler import check_sampler
+from llm.speech import Speech
+from llm.table import WrittenTask
+from llm.voices import Voices, manner_of
+from unified_irl.contracts import Metrics, Parts, RewardFunction, Sampler
+from unified_irl.errors import UserError
+from unified_irl.feed import stream
+from unified_irl.feedback import Demonstrations, Preferences, Provenance
+from unified_irl.methods import Method, Phase
+from unified_irl.trajectories import Trajectories
+
+ANSWERED = ("demonstrations", "preferences")
+WHOLE = 2**24
+"""Data of so many tokens, padding included, are kept as one table; of more, rows are read where they are needed."""
+
+
+class WrittenDomain:
+    """Contexts are the prompts of the data, but for those set aside."""
+
+    def __init__(self, config: WrittenTask, seed: int) -> None:
+        data = config.data
+        if not config.model.path:
+            raise UserError("Name a model: --model takes a folder, or the name of a causal language model on the hub.")
+        if not (data.demonstrations.files or data.preferences.files):
+            raise UserError(
+                "There is nothing to learn from: name files or datasets with --demonstrations, --preferences or both."
+            )
+        self.config, self.seed = config, seed
+        self.data_seed = seed if data.data_seed < 0 else data.data_seed
+        self.cache = cache_folder(config.cache)
+        base, tokenizer = load(config.model)
+        check_head(base, config.model.path)
+        check_sampler(base, config.model.path)
+        self.scribe = Scribe(tokenizer, data.chat_template_file)
+        self.rows = self._prepared(context_length(base))
+        manner = manner_of(config, _end(self.rows), data.completion_tokens)
+        self.voices = Voices(config, seed, base, lambda: load(config.model)[0], manner, self.cache)
+        self.asked = Asked(self.rows, data.held_out, self.data_seed)
+        self.sharpness = 1.0
+
+    def _prepared(self, room: int) -> dict[str, Rows]:
+        preparation = Preparation(self.config.data, self.scribe, room, self.data_seed, self.cache)
+        found = {}
+        for kind in (*ANSWERED, "prompts"):
+            if (prepared := preparation.prepared(kind)) is not None:
+                found[kind] = prepared.rows
+                print("\n".join(prepared.report), file=sys.stderr, flush=True)
+        return found
+
+    @property
+    def start(self) -> Remembering:
+        """The model as it speaks before anything is learnt."""
+        return self.voices.start
+
+    @cached_property
+    def contexts(self) -> Prompts:
+        return self.asked.prompts(aside=False)
+
+    @cached_property
+    def demonstrations(self) -> Demonstrations | None:
+        return self._shown(aside=False)
+
+    @cached_property
+    def preferences(self) -> Preferences | None:
+        return self._compared(aside=False)
+
+    def _shown(self, *, aside: bool) -> Demonstrations | None:
+        if "demonstrations" not in self.rows:
+            return None
+        answers = self.asked.answers("demonstrations", aside=aside)
+        return Demonstrations(
+            trajectories=_whole_if_small(answers),
+            maker=torch.zeros(len(answers), dtype=torch.long),
+            makers=(Provenance(maker="people", source=" ".join(self.config.data.demonstrations.files)),),
+        )
+
+    def _compared(self, *, aside: bool) -> Preferences | None:
+        if "preferences" not in self.rows:
+            return None
+        sides = (slice(0, None, 2), slice(1, None, 2))
+        chosen, rejected = (self.asked.answers("preferences", aside=aside, side=side) for side in sides)
+        count = len(chosen)
+        return Preferences(
+            first=_whole_if_small(chosen),
+            second=_whole_if_small(rejected),
+            label=torch.ones(count),
+            margin=torch.zeros(count),
+            maker=torch.zeros(count, dtype=torch.long),
+            makers=(
+                Provenance(maker="people", labeller="people", source=" ".join(self.config.data.preferences.files)),
+            ),
+        )
+
+    def build(self, method: Method) -> Parts:
+        for phase in method.stages:
+            if phase.learns_preferences:
+                self.sharpness = phase.preference_sharpness
+        return self.voices.build(method, lambda: self._fixed(method))
+
+    def _fixed(self, method: Method) -> list[Trajectories]:
+        """The data that stay the same throughout a run."""
+        data = []
+        if method.uses_demonstrations and self.demonstrations is not None:
+            data.append(self.demonstrations.trajectories)
+        if method.uses_preferences and self.preferences is not None:
+            data += [self.preferences.first, self.preferences.second]
+        return data
+
+    def ask(
+        self, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, generator: Generator
+    ) -> Preferences | None:
+        raise UserError(
+            f"phase '{phase.name}' asks people about what the policy says, but this task has nobody to ask: it learns "
+            "from what was written. Let queries be 0."
+        )
+
+    @cached_property
+    def aside(self) -> tuple[Demonstrations | None, Preferences | None]:
+        """What examinations look at: answers to prompts that were set aside."""
+        return self._shown(aside=True), self._compared(aside=True)
+
+    @torch.no_grad()
+    def evaluate(self, policy: Sampler, reward: RewardFunction | None) -> Metrics:
+        """How the policy answers prompts that were set aside; how likely it finds people's answers to them, and whether
+        it and a learnt reward prefer what people preferred. The score is the gain in what the method could learn from
+        everywhere: likelihood of demonstrations where there are some, otherwise the choices between answers."""
+        assert isinstance(policy, Speech)
+        examined = self.asked.prompts(aside=True)[: self.config.num_examined]
+        own = policy.sample(examined, stream(self.seed, "examination"))
+        metrics = {
+            "kl_to_start": examination.mean_kl(policy, self.start, own),
+            "length": float(own.mask.sum(1).float().mean()),
+            "ended": float(own.terminated.float().mean()),
+        }
+        shown, compared = self.aside
+        scores = []
+        if shown is not None:
+            now, before = (_nll(one, self._some(shown.trajectories)) for one in (policy, self.start))
+            metrics |= {"demonstration_nll": now, "demonstration_nll_rise": now - before}
+            scores.append(1.0 - now / before)
+        if compared is not None:
+            sides = [self._some(side) for side in (compared.first, compared.second)]
+            gains = [(policy.log_prob(side) - self.start.log_prob(side)).sum(1) for side in sides]
+            metrics["policy_accuracy"] = float((0.5 + 0.5 * (gains[0] - gains[1]).sign()).mean())
+            scores.append(2.0 * metrics["policy_accuracy"] - 1.0)
+            if reward is not None:
+                accuracy, error = examination.on_comparisons(reward, compared[: len(sides[0])], self.sharpness)
+                metrics |= {"reward_accuracy": accuracy, "reward_calibration_error": error}
+        if reward is not None:
+            metrics["learnt_return"] = float((reward(own).cpu() * own.rewarded).sum(1).mean())
+        return {"score": scores[0], **metrics}
+
+    def _some(self, behaviours: Trajectories) -> Trajectories:
+        """As many as an examination looks at."""
+        return behaviours[: self.config.num_examined]
+
+
+class Asked:
+    """All prompts of the data, each once, and which of them are set aside."""
+
+    def __init__(self, rows: dict[str, Rows], held_out: float, seed: int) -> None:
+        self.rows = rows
+        number: dict[bytes, int] = {}
+        self.of_row = {
+            kind: torch.tensor([number.setdefault(_key(some.prompt(row)), len(number)) for row in range(len(some))])
+            for kind, some in rows.items()
+        }
+        self.is_aside = torch.zeros(len(number), dtype=torch.bool)
+        for kind in ANSWERED:
+            if kind in rows:
+                self.is_aside[_apart(self.of_row[kind].unique(), held_out, stream(seed, "set aside", kind))] = True
+        learnt = ~self.is_aside
+        self.id = torch.where(learnt, learnt.cumsum(0) - 1, learnt.sum() + self.is_aside.cumsum(0) - 1)
+        """long[P]: the context of each prompt. Those set aside come after all others."""
+
+    def answers(self, kind: str, *, aside: bool, side: slice = slice(None)) -> Answers:
+        """The rows of a kind that answer prompts set aside, or the others; of comparisons those of one side."""
+        row = torch.arange(len(self.rows[kind]))[side]
+        row = row[self.is_aside[self.of_row[kind][row]] == aside]
+        if not len(row):
+            raise UserError(
+                f"None of the {kind} are {'set aside for examinations' if aside else 'left to learn from'}; give more "
+                f"rows with different prompts, or let data.held_out be {'larger' if aside else 'smaller'}."
+            )
+        return Answers(self.rows[kind], row, self.id[self.of_row[kind][row]])
+
+    def prompts(self, *, aside: bool) -> Prompts:
+        """Those set aside, or the others, in the order of their contexts."""
+        of_all = torch.cat(list(self.of_row.values()))
+        source = torch.cat([torch.full_like(one, place) for place, one in enumerate(self.of_row.values())])
+        row = torch.cat([torch.arange(len(one)) for one in self.of_row.values()])
+        order = of_all.flip(0)
+        first = torch.zeros(len(self.id), dtype=torch.long)
+        first[order] = torch.arange(len(of_all)).flip(0)  # the earliest row that asks it is written last
+        which = (self.is_aside == aside).nonzero().squeeze(1)
+        which = which[self.id[which].argsort()]
+        begin = int((~self.is_aside).sum()) if aside else 0
+        return Prompts(tuple(self.rows.values()), source[first[which]], row[first[which]], begin)
+
+
+def _key(prompt: Tensor) -> bytes:
+    return hashlib.blake2b(prompt.numpy().tobytes(), digest_size=16).digest()
+
+
+def _apart(prompts: Tensor, share: float, draw: Generator) -> Tensor:
+    """Some of these prompts: at least one, and never all."""
+    count = min(max(1, round(share * len(prompts))), len(prompts) - 1)
+    return prompts[torch.randperm(len(prompts), generator=draw)[:count]]
+
+
+def _end(rows: dict[str, Rows]) -> int:
+    """The token that ends answers."""
+    ends = set.union(*(rows[kind].ends() for kind in ANSWERED if kind in rows))
+    if len(ends) > 1:
+        raise UserError(
+            f"Answers end in different ways (tokens {', '.join(map(str, sorted(ends)))}): some sources hold "
+            "conversations and others plain texts. Give all of them in one form."
+        )
+    return ends.pop()
+
+
+def _whole_if_small(answers: Answers) -> Trajectories:
+    """As one table; or, where that would fill the memory, as rows that are read when they are asked for."""
+    longest = int(answers.rows.length_R[answers.row_B].max())
+    return answers[:] if len(answers) * longest <= WHOLE else cast(Trajectories, answers)
+
+
+def _nll(policy: Speech, shown: Trajectories) -> float:
+    """Per decision."""
+    return -float(policy.log_prob(shown).sum()) / float(shown.mask.sum())
