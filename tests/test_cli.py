@@ -19,12 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import Command, contents
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -43,61 +44,6 @@ TINY = (*WORLD, "--method.phases.0.rounds", "12", "--run.checkpoint-every", "4",
         "--tracking.progress", "quiet")  # fmt: skip
 CELLS = ("task.num-nodes=8", "task.horizon=5", "task.num-demonstrations=8", "method.phases.0.rounds=6",
          "run.evaluate-every=3")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command answered."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def sentence(self) -> str:
-        """What it complained of, without the frame that tyro draws around it and without line breaks."""
-        return re.sub(r"[\s│─╭╮╰╯]+", " ", self.err).strip()
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in an empty working directory. Whatever it raises that is no exit is a failed test."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["unified-irl", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err + said.out
-        return Said(end.value.code if isinstance(end.value.code, int) else 0, said.out, said.err)
-
-    return call
-
-
-@pytest.fixture
-def refused(command: Command) -> Callable[..., str]:
-    """The sentence with which a command is refused; nothing in the working directory changes meanwhile."""
-
-    def call(*words: object) -> str:
-        before = contents(Path())
-        said = command(*words)
-        assert (said.code, said.out) == (2, "")
-        assert contents(Path()) == before
-        return said.sentence
-
-    return call
-
-
-def contents(place: Path) -> dict[str, bytes]:
-    """Every file, but for the name of the last process in a lock."""
-    files = (path for path in place.rglob("*") if path.is_file() and path.name != "lock")
-    return {str(path): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from commands import Command
 from stable_baselines3 import SAC
 
 from control import transfer, tuned
@@ -51,46 +52,6 @@ NETWORKS: dict[str, Any] = {
 }  # fmt: skip
 ELSEWHERE = "import sys; sys.modules.update(dict.fromkeys(['unified_irl', 'envs', 'control', 'experiments']))\n"
 """A machine that has never heard of this project."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command answered."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Said]
-
-
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command; whatever it raises that is no exit is a failed test."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["unified-irl", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        said = capsys.readouterr()
-        return Said(end.value.code if isinstance(end.value.code, int) else 0, said.out, said.err)
-
-    return call
-
-
-@pytest.fixture
-def refused(command: Command) -> Callable[..., str]:
-    """The sentence with which a command is refused."""
-
-    def call(*words: object) -> str:
-        said = command(*words)
-        assert (said.code, said.out) == (2, "")
-        return re.sub(r"[\s│─╭╮╰╯]+", " ", said.err).strip()
-
-    return call
 
 
 def small(robot: str) -> ControlConfig:

@@ -166,6 +166,11 @@ class Prompts:
     def ids(self) -> Tensor:
         return self.first_id + torch.arange(len(self))
 
+    @property
+    def data(self) -> dict[str, Tensor]:
+        """All of them at once."""
+        return self[:].data
+
     def __getitem__(self, index: Index) -> Contexts:
         places = zip(self.source_B[index].tolist(), self.row_B[index].tolist(), strict=True)
         prompts = [self.sources[source].prompt(row) for source, row in places]
