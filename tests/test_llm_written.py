@@ -1,4 +1,4 @@
-"""Files and datasets as a domain: what every domain owes, what is set aside, what is kept on disk, and every mistake."""
+"""Files and datasets as a domain: what every domain owes, what is set aside, what is kept on disk, every mistake."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from llm.table import WrittenTask
 from llm.written import WrittenDomain
 from unified_irl import conformance
 from unified_irl.conformance import check_domain
+from unified_irl.errors import UserError
 from unified_irl.methods import METHODS
 from unified_irl.trajectories import Trajectories
 
@@ -71,10 +72,8 @@ def texts(domain: WrittenDomain, behaviours: Trajectories) -> list[tuple[str, st
 
 
 def test_it_keeps_every_promise(domain: WrittenDomain) -> None:
-    rows = [METHODS["aihf"], METHODS["self-play-aihf"]]
-    assert check_domain(domain, rows) == [
-        f"{check.__name__} ({row.name})" for row in rows for check in conformance.CHECKS
-    ]
+    for row in (METHODS["aihf"], METHODS["self-play-aihf"]):
+        assert check_domain(domain, [row]) == [f"{check.__name__} ({row.name})" for check in conformance.CHECKS]
 
 
 def test_behaviours_are_what_the_files_hold(tiny: Path, domain: WrittenDomain) -> None:
@@ -150,7 +149,8 @@ def test_every_method_learns(method: str, tiny: Path, tmp_path: Path, command: C
         "train", "hf", method, "--model", tiny / "model", "--demonstrations", tiny / "ultrachat.jsonl",
         "--preferences", tiny / "ultrafeedback.jsonl", "--task.data.completion-tokens", 8, "--task.num-examined", 4,
         "--task.cache", tmp_path / "cache", "--method.phases.0.rounds", 2, "--method.warm-start.rounds", 2,
-        "--method.phases.0.batch-size", 4, "--out", "it", *(("--method.phases.1.rounds", 2) if method == "rlhf" else ()),
+        "--method.phases.0.batch-size", 4, "--out", "it",
+        *(("--method.phases.1.rounds", 2) if method == "rlhf" else ()),
     )  # fmt: skip
     assert said.code == 0
     final = json.loads(Path("it/result.json").read_text())["final"]
@@ -162,12 +162,12 @@ def test_tokens_are_kept_and_known_again(tiny: Path, tmp_path: Path) -> None:
     def folders() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in (tmp_path / "tokens").glob("*/*")}
 
-    first = WrittenDomain(task(tiny, tmp_path), 0)
+    first = WrittenDomain(task(tiny, tmp_path), 0).rows["demonstrations"].token_N.clone()
     kept = folders()
     assert len(kept) == 6, "tokens, places and a report, of demonstrations and of comparisons"
     again = WrittenDomain(task(tiny, tmp_path), 0)
     assert folders() == kept
-    assert torch.equal(again.rows["demonstrations"].token_N, first.rows["demonstrations"].token_N)
+    assert torch.equal(again.rows["demonstrations"].token_N, first)
     moved = tmp_path / "moved.jsonl"
     shutil.copy(tiny / "ultrachat.jsonl", moved)
     with moved.open("a") as file:
@@ -177,7 +177,7 @@ def test_tokens_are_kept_and_known_again(tiny: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "tokens").glob("*/tokens.bin"):
         path.write_bytes(path.read_bytes()[:-4])
     mended = WrittenDomain(task(tiny, tmp_path), 0)
-    assert torch.equal(mended.rows["demonstrations"].token_N, first.rows["demonstrations"].token_N)
+    assert torch.equal(mended.rows["demonstrations"].token_N, first)
 
 
 def test_mixtures_and_limits(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,13 +193,14 @@ def test_mixtures_and_limits(tiny: Path, tmp_path: Path, capsys: pytest.CaptureF
     few = WrittenDomain(task(tiny, tmp_path, demonstrations=source(tiny / "ultrachat.jsonl", most=7)), 0)
     assert len(few.rows["demonstrations"]) == 7
     capsys.readouterr()
-    short = WrittenDomain(task(tiny, tmp_path, max_tokens=60), 0)
+    middle = int(few.rows["demonstrations"].length_R.float().median())
+    short = WrittenDomain(task(tiny, tmp_path, max_tokens=middle), 0)
     kept = len(short.rows["demonstrations"])
     assert 0 < kept < NUM_ROWS
-    assert int(short.rows["demonstrations"].length_R.max()) <= 60
+    assert int(short.rows["demonstrations"].length_R.max()) <= middle
     assert (
-        f"demonstrations: {kept} of {NUM_ROWS} rows of {tiny / 'ultrachat.jsonl'}; {NUM_ROWS - kept} have more than 60 "
-        "tokens" in capsys.readouterr().err
+        f"demonstrations: {kept} of {NUM_ROWS} rows of {tiny / 'ultrachat.jsonl'}; {NUM_ROWS - kept} have more than "
+        f"{middle} tokens" in capsys.readouterr().err
     )
 
 
@@ -222,17 +223,25 @@ def test_the_template_may_come_from_a_file(tiny: Path, tmp_path: Path) -> None:
     assert texts(world, world.preferences.first)[0][0].startswith("# user\n")
 
 
+def test_answers_end_in_one_way(tiny: Path, tmp_path: Path) -> None:
+    """A template that ends a message with a token of its own does not go together with plain texts."""
+    template = tmp_path / "template.jinja"
+    template.write_text(TEMPLATE.replace("<|over|>", "<|endoftext|>"))
+    mixed = task(tiny, tmp_path, chat_template_file=str(template), preferences=source(tiny / "hh.jsonl"))
+    with pytest.raises(UserError, match="some sources hold conversations and others plain texts"):
+        WrittenDomain(mixed, 0)
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
         ({"--model": None}, "Name a model: --model takes a folder"),
         ({"--model": "nowhere/at-all"}, "There is no model nowhere/at-all on this machine"),
-        ({"--demonstrations": None, "--preferences": None}, "There is nothing to learn from: name files or datasets with"),
+        ({"--demonstrations": None, "--preferences": None}, "There is nothing to learn from: name files or datasets"),
         ({"--preferences": None}, "Method 'aihf' learns from preferences, but the task holds none"),
         ({"--demonstrations": "nowhere.jsonl"}, "There is no file or folder nowhere.jsonl"),
         ({"--demonstrations": "hh.jsonl"}, "hh.jsonl, row 1, has the columns chosen, rejected; expected prompt and"),
-        ({"--preferences": "ultrachat.jsonl"}, "row 1, has the columns prompt, prompt_id, messages; expected prompt, chosen"),
-        ({"--preferences": "hh.jsonl"}, "some sources hold conversations and others plain texts"),
+        ({"--preferences": "ultrachat.jsonl"}, "row 1, has the columns prompt, prompt_id, messages; expected prompt"),
         ({"--task.data.max-tokens": 5}, "No row is left: demonstrations: 0 of 40 rows of"),
         ({"--task.data.completion-tokens": 256}, "completion_tokens is 256, but the model's context is 256 tokens"),
         ({"--task.data.held-out": 1}, "held_out is 1.0; expected a share above 0 and below 1."),
