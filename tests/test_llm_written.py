@@ -193,15 +193,15 @@ def test_mixtures_and_limits(tiny: Path, tmp_path: Path, capsys: pytest.CaptureF
     few = WrittenDomain(task(tiny, tmp_path, demonstrations=source(tiny / "ultrachat.jsonl", most=7)), 0)
     assert len(few.rows["demonstrations"]) == 7
     capsys.readouterr()
-    middle = int(few.rows["demonstrations"].length_R.float().median())
-    short = WrittenDomain(task(tiny, tmp_path, max_tokens=middle), 0)
-    kept = len(short.rows["demonstrations"])
-    assert 0 < kept < NUM_ROWS
-    assert int(short.rows["demonstrations"].length_R.max()) <= middle
-    assert (
-        f"demonstrations: {kept} of {NUM_ROWS} rows of {tiny / 'ultrachat.jsonl'}; {NUM_ROWS - kept} have more than "
-        f"{middle} tokens" in capsys.readouterr().err
-    )
+    middle = int(one.length_R.float().mean())
+    both = source(tiny / "ultrachat.jsonl", tiny / "ultrafeedback.jsonl")
+    short = WrittenDomain(task(tiny, tmp_path, demonstrations=both, max_tokens=middle), 0)
+    assert len(short.rows["demonstrations"]) == NUM_ROWS
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        f"demonstrations: 0 of {NUM_ROWS} rows of {tiny / 'ultrachat.jsonl'}; {NUM_ROWS} have more than {middle} tokens, "
+        f"or {middle} before the answer",
+        f"demonstrations: {NUM_ROWS} of {NUM_ROWS} rows of {tiny / 'ultrafeedback.jsonl'}",
+    ]
 
 
 def test_texts_that_begin_alike(tiny: Path, tmp_path: Path) -> None:
