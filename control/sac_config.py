@@ -20,6 +20,9 @@ class SACConfig:
     """Critics, the lowest of whose values counts."""
     learning_rate: float = 3e-4
     """Learning rate of actor, critics and temperature."""
+    settling: tuple[int, int] = (0, 0)
+    """Between these numbers of updates the learning rate falls to a twentieth, so that a policy comes to rest; 0 0
+    leaves it as it is."""
     batch_size: int = 256
     """Transitions per update."""
     discount: float = 0.99
@@ -79,6 +82,13 @@ class SACConfig:
         for name in ("discount", "tau"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise UserError(f"sac: {name} is {getattr(self, name)}; expected above 0 and at most 1.")
+        begin, end = self.settling
+        if not (0 <= begin < end or begin == end == 0):
+            raise UserError(
+                f"sac: settling is {begin} {end}; expected two numbers of updates, the first below the second, or 0 0."
+            )
+        if end and self.graph:
+            raise UserError("sac: a captured update keeps its learning rate; let graph be off, or settling 0 0.")
         if self.temperature == "auto" and self.anchor == "reference":
             raise UserError(
                 "sac: a temperature that is tuned aims at an entropy, not at a distance from a reference; choose the "

@@ -29,6 +29,9 @@ from unified_irl.contracts import Metrics, State
 NUM_PROBES = 512
 """Remembered steps by which a change of the reward is measured."""
 
+SETTLED = 0.05
+"""What is left of the learning rate where it has come to rest."""
+
 
 class Trainer:
     """A SAC of Stable-Baselines3, its simulators and what it remembers."""
@@ -114,12 +117,24 @@ class Trainer:
 
     def _update(self, reward: StepReward, gamma: float, generator: Generator) -> dict[str, Tensor]:
         config = self.config
+        self._settle()
         batch = self._batch(reward, gamma, generator)
         noise = torch.randn(2 * config.batch_size, self.replay.num_actions, generator=generator)
         moves_actor = self.num_warmup == 0 and self.num_updates % config.actor_every == 0
         self.num_updates += 1
         self.num_warmup = max(0, self.num_warmup - 1)
         return self.update(batch, noise.to(self.sac.device), actor=moves_actor)
+
+    def _settle(self) -> None:
+        begin, end = self.config.settling
+        if not end:
+            return
+        done = min(max((self.num_updates - begin) / (end - begin), 0.0), 1.0)
+        rate = self.config.learning_rate * (1.0 - (1.0 - SETTLED) * done)
+        networks = self.networks
+        for optimiser in (networks.actor_optimiser, networks.critic_optimiser, networks.alpha_optimiser):
+            for group in () if optimiser is None else optimiser.param_groups:
+                group["lr"] = rate
 
     def _batch(self, reward: StepReward, gamma: float, generator: Generator) -> Transitions:
         config = self.config

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import torch
 
+from experiments.language_runs import load_language_run
 from experiments.show import markdown
-from experiments.train import load
 from llm.domain import LanguageDomain
-from llm.policy import LanguagePolicy
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.trajectories import Trajectories
@@ -18,11 +17,11 @@ from unified_irl.trajectories import Trajectories
 @torch.no_grad()
 def page(run: Path, which: str, count: int, seed: int) -> str:
     """Markdown: for every prompt what the base model said, what the policy says at random and at its likeliest."""
-    task_name, config, learner = load(run, which)
-    domain, policy = learner.domain, learner.policy
-    if not isinstance(domain, LanguageDomain) or not isinstance(policy, LanguagePolicy):
+    learnt = load_language_run(run, which)
+    domain, policy = learnt.domain, learnt.policy
+    if not isinstance(domain, LanguageDomain):
         raise UserError(
-            f"{run} is a run of {task_name}, where nothing is said; `unified-irl evaluate` shows its scores."
+            f"{run} is a run of {learnt.task}, which knows no true reward; talk to it with `unified-irl chat`."
         )
     draw = stream(seed, "page")
     apart = torch.arange(domain.task.num_shown, len(domain.contexts))
@@ -33,7 +32,7 @@ def page(run: Path, which: str, count: int, seed: int) -> str:
         "now": policy.sample(contexts, draw),
         "now, likeliest": policy.greedy(contexts),
     }
-    reward = learner.learnt_reward
+    reward = learnt.learnt_reward
 
     def cells(own: Trajectories) -> list[tuple[str, str, str]]:
         texts, ended = domain.codec.texts(own)
@@ -50,7 +49,7 @@ def page(run: Path, which: str, count: int, seed: int) -> str:
         for number, prompt in enumerate(domain.task.prompts[one] for one in prompts.tolist())
         for who in speakers
     ]
-    head = f"# {task_name} {config.method.name}, seed {config.seed}, {which}: round {learner.num_rounds}\n\n"
+    head = f"# {learnt.title}\n\n"
     table = markdown(("prompt", "", "completion", "true reward", "learnt reward"), [_safe(line) for line in lines])
     return f"{head}Prompts that nobody demonstrated. `…`: cut off before it ended.\n\n{table}"
 

@@ -11,10 +11,9 @@ from control.domain import ControlDomain
 from control.policy import ControlPolicy
 from control.reward import MLPReward
 from envs.robots.config import PeopleConfig
-from experiments.train import TrainConfig, config_from_json
+from experiments.train import TrainConfig, stored_config
 from unified_irl import checkpoint
 from unified_irl.errors import UserError
-from unified_irl.serialise import read_json
 
 NOBODY = PeopleConfig(num_demonstrations=0, num_preferences=0)
 
@@ -53,9 +52,7 @@ class RobotRun:
 
 def load_robot_run(path: Path, which: str, elsewhere: str) -> RobotRun:
     """The newest or the best checkpoint; of another world's run, `elsewhere` is said to whoever asked."""
-    if not (path / "config.json").is_file():
-        raise UserError(f"{path} holds no run (no config.json in it); give the directory that `train` wrote.")
-    task_name, config = config_from_json(read_json(path / "config.json"), str(path / "config.json"), with_files=False)
+    task_name, config = stored_config(path)
     if not isinstance(config.task, ControlConfig):
         raise UserError(f"{path} is a run of {task_name}, which is no robot task. {elsewhere}")
     chosen = (checkpoint.best if which == "best" else checkpoint.latest)(path / "checkpoints")

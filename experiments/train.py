@@ -166,14 +166,21 @@ def run_lean_cell(config: dict[str, Any], path: Path) -> None:
     shutil.rmtree(path / "checkpoints", ignore_errors=True)
 
 
+def stored_config(path: Path, *, with_files: bool = False) -> tuple[str, TrainConfig[Any]]:
+    """The task and the settings of a run."""
+    from unified_irl.serialise import read_json
+
+    file = path / "config.json"
+    if not file.is_file():
+        raise UserError(f"{path} holds no run (no config.json in it); give the directory that `train` wrote.")
+    return config_from_json(read_json(file), str(file), with_files=with_files)
+
+
 def load(path: Path, which: str = "latest") -> tuple[str, TrainConfig[Any], Learner]:
     """What a run had learnt at its newest or its best checkpoint."""
     from unified_irl import checkpoint, run
-    from unified_irl.serialise import read_json
 
-    if not (path / "config.json").is_file():
-        raise UserError(f"{path} holds no run (no config.json in it); give the directory that `train` wrote.")
-    task_name, config = config_from_json(read_json(path / "config.json"), str(path / "config.json"))
+    task_name, config = stored_config(path, with_files=True)
     chosen = (checkpoint.best if which == "best" else checkpoint.latest)(path / "checkpoints")
     if chosen is None:
         raise UserError(f"{path} holds no {which} checkpoint yet; `resume {path}` goes on with the run.")

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
+from transformers import PreTrainedTokenizerFast
 
 from envs.language.people import among
 from envs.language.task import LanguageTask
@@ -44,6 +45,10 @@ class LanguageDomain:
         )
         self.contexts: Contexts = self.codec.contexts(task.prompts)
         self.sharpness = 1.0
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return self.codec.tokenizer
 
     @property
     def start(self) -> Remembering:

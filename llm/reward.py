@@ -32,10 +32,11 @@ class TextReward:
     def __init__(self, role: Role, config: RewardConfig, descent: DescentConfig, tokens_per_pass: int) -> None:
         self.role, self.config, self.tokens_per_pass = role, config, tokens_per_pass
         width = role.model.config.hidden_size
-        self.head = nn.Linear(width, 1, device=role.model.device)
+        # Of whole completions only differences count, and no constant could be learnt.
+        self.head = nn.Linear(width, 1, bias=config.level == "token", device=role.model.device)
         with torch.no_grad():  # it begins as the zero function, so that the first policy is the reference
-            self.head.weight.zero_()
-            self.head.bias.zero_()
+            for parameter in self.head.parameters():
+                parameter.zero_()
         body = role.parameters() if config.train == "all" else []
         self.descent = Descent([*self.head.parameters(), *body], descent)
         self.shift_scale: tuple[float, float] | None = None
@@ -57,7 +58,9 @@ class TextReward:
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train == "all"):
             hidden_BTD = hidden_states(self.role, behaviours.data["token"][:, :longest])
         # A sum of products, not a matrix product, which would be taken in half precision where the body's are.
-        said_BT = (hidden_BTD.float() * self.head.weight[0]).sum(-1) + self.head.bias
+        said_BT = (hidden_BTD.float() * self.head.weight[0]).sum(-1)
+        if self.head.bias is not None:
+            said_BT = said_BT + self.head.bias
         if self.config.bound:
             said_BT = self.config.bound * torch.tanh(said_BT / self.config.bound)
         pays_BT = behaviours.rewarded[:, :longest]

@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 from torch import Generator, Tensor
+from transformers import PreTrainedTokenizerFast
 
 from llm import examination
 from llm.base import cache_folder
@@ -68,6 +69,10 @@ class WrittenDomain:
                 found[kind] = prepared.rows
                 print("\n".join(prepared.report), file=sys.stderr, flush=True)
         return found
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return self.scribe.tokenizer
 
     @property
     def start(self) -> Remembering:

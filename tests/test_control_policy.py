@@ -83,6 +83,20 @@ def test_the_actor_moves_more_rarely_if_told_to() -> None:
     assert steps_of(one) == (3, 9)
 
 
+def test_the_learning_rate_comes_to_rest() -> None:
+    """Whole before, a twentieth after, and on a straight line in between."""
+    one = trainer("pendulum", settling=(10, 30), learning_rate=1e-3)
+    rates = []
+    for _ in range(8):
+        train(one, 5)
+        rates.append(one.networks.actor_optimiser.param_groups[0]["lr"])
+        assert one.networks.critic_optimiser.param_groups[0]["lr"] == rates[-1]
+    slope = 0.95e-3 / 20  # the last update of five began one update earlier
+    assert rates == pytest.approx(
+        [1e-3, 1e-3, 1e-3 - 4 * slope, 1e-3 - 9 * slope, 1e-3 - 14 * slope, 1e-3 - 19 * slope, 5e-5, 5e-5]
+    )
+
+
 def test_critics_learn_alone_at_first() -> None:
     """Two calls of five updates, the first seven for the critics alone."""
     one = trainer("pendulum", critic_warmup=7)
@@ -489,7 +503,7 @@ def test_the_true_reward_does_not_learn() -> None:
     ("setting", "value"),
     [("num_critics", 0), ("learning_rate", 0.0), ("discount", 1.0), ("tau", 1.5), ("demonstrated_share", 1.0),
      ("action_margin", 0.0), ("log_std_floor", 0.5), ("hidden", ()), ("updates_per_step", float("nan")),
-     ("buffer_size", 10), ("n_step", 0)],
+     ("buffer_size", 10), ("n_step", 0), ("settling", (5, 5)), ("settling", (9, 5)), ("settling", (-1, 5))],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(setting: str, value: Any) -> None:
     with pytest.raises(UserError, match=rf"sac: {setting} is .*; expected"):

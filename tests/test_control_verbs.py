@@ -447,7 +447,7 @@ def test_actions_of_another_range_are_another_task(pendulum: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("export WALKS out", "is a run of walks, which is no robot task. What can be exported there is its feedback"),
+        ("export WALKS out", "is a run of walks, which has no form that other libraries know. What can be exported"),
         ("export EMPTY out", "holds no run (no config.json in it); give the directory that `train` wrote."),
         ("export BEGUN out", "holds no latest checkpoint yet; `resume"),
         ("export BEGUN out --which best", "holds no best checkpoint yet; `resume"),

@@ -198,8 +198,8 @@ def test_mixtures_and_limits(tiny: Path, tmp_path: Path, capsys: pytest.CaptureF
     short = WrittenDomain(task(tiny, tmp_path, demonstrations=both, max_tokens=middle), 0)
     assert len(short.rows["demonstrations"]) == NUM_ROWS
     assert capsys.readouterr().err.splitlines()[:2] == [
-        f"demonstrations: 0 of {NUM_ROWS} rows of {tiny / 'ultrachat.jsonl'}; {NUM_ROWS} have more than {middle} tokens, "
-        f"or {middle} before the answer",
+        f"demonstrations: 0 of {NUM_ROWS} rows of {tiny / 'ultrachat.jsonl'}; {NUM_ROWS} have more than {middle} "
+        f"tokens, or {middle} before the answer",
         f"demonstrations: {NUM_ROWS} of {NUM_ROWS} rows of {tiny / 'ultrafeedback.jsonl'}",
     ]
 
