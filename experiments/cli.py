@@ -23,6 +23,8 @@ VERBS: dict[str, str] = {
     "export": "export RUN DIRECTORY: the policy and the reward of a robot's run, for other libraries",
     "video": "video RUN: a film of what a robot has learnt",
     "samples": "samples RUN: a page of what a language model says after its training, and before",
+    "chat": "chat RUN: talk in the terminal to what a language model has learnt",
+    "score": "score JUDGE FILE: how well a reward tells better answers from worse ones",
     "frontier": "frontier DIRECTORY: true reward against divergence from the start, and against the learnt reward",
     "transfer": "transfer RUN: a fresh policy climbs the learnt reward, there or in another task",
     "experts": "experts TASK: train the policies and demonstrations that come with a robot task",

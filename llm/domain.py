@@ -14,6 +14,8 @@ from envs.language.task import LanguageTask
 from llm import examination, feedback
 from llm.base import base_model, cache_folder
 from llm.config import PeopledConfig
+from llm.data.chat import Spoken
+from llm.data.records import Prompt, Reply, Unfit
 from llm.examination import WordSpeaker
 from llm.models import context_length
 from llm.references import Remembering
@@ -49,6 +51,18 @@ class LanguageDomain:
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         return self.codec.tokenizer
+
+    def asked_tokens(self, asked: Prompt) -> list[int]:
+        """A prompt as this world spells it."""
+        assert isinstance(asked, str)
+        return self.codec.prompt(asked)
+
+    def spelt(self, asked: Prompt, answered: Reply) -> Spoken:
+        """A prompt and an answer as this world spells them."""
+        if not isinstance(asked, str) or not isinstance(answered, str):
+            raise Unfit("is a conversation, but this task knows plain texts")
+        prompt, answer = self.codec.prompt(asked), self.codec.completion(answered.strip())
+        return Spoken([*prompt, *answer], [(len(prompt), len(prompt) + len(answer))])
 
     @property
     def start(self) -> Remembering:

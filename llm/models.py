@@ -74,11 +74,7 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]
         "local_files_only": not config.allow_download,
         "trust_remote_code": config.trust_remote_code,
     }
-    is_folder = os.path.isdir(config.path)
-    if is_folder:
-        _look_at(Path(config.path), config)
-    elif config.path.startswith((".", "~", "/")) or config.path.count("/") > 1:
-        raise UserError(f"There is no folder {config.path}; expected that of a model, or the name of one on the hub.")
+    is_folder = look_at(config)
     try:
         kind = AutoConfig.from_pretrained(config.path, **options)
         with quiet():
@@ -133,8 +129,17 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _look_at(path: Path, config: ModelConfig) -> None:
-    """What can be said of a folder before anything in it is read as a model."""
+def look_at(config: ModelConfig) -> bool:
+    """What can be said of a model before anything is read as one; whether it is a folder."""
+    is_folder = os.path.isdir(config.path)
+    if is_folder:
+        _look_into(Path(config.path), config)
+    elif config.path.startswith((".", "~", "/")) or config.path.count("/") > 1:
+        raise UserError(f"There is no folder {config.path}; expected that of a model, or the name of one on the hub.")
+    return is_folder
+
+
+def _look_into(path: Path, config: ModelConfig) -> None:
     if not (path / "config.json").is_file():
         raise UserError(f"{path} holds no config.json; expected the folder of a model as transformers saves it.")
     weights = [one.name for one in path.iterdir() if one.suffix == ".safetensors"]

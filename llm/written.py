@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerFast
 
 from llm import examination
 from llm.base import cache_folder
-from llm.data.chat import Scribe
+from llm.data.chat import Scribe, Spoken
 from llm.data.prepared import Preparation
+from llm.data.records import Prompt, Reply
 from llm.data.rows import Answers, Prompts, Rows
 from llm.models import check_head, context_length, load
 from llm.references import Remembering
@@ -73,6 +74,14 @@ class WrittenDomain:
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         return self.scribe.tokenizer
+
+    def asked_tokens(self, asked: Prompt) -> list[int]:
+        """A prompt as this world spells it."""
+        return self.scribe.prompt(asked)
+
+    def spelt(self, asked: Prompt, answered: Reply) -> Spoken:
+        """A prompt and an answer as this world spells them."""
+        return self.scribe.spoken(asked, answered)
 
     @property
     def start(self) -> Remembering:

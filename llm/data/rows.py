@@ -9,6 +9,7 @@ Shape legend: N tokens, R rows, S answers, B behaviours, T columns.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -61,14 +62,6 @@ class Rows:
         """The tokens that answers end with."""
         row_S = torch.arange(len(self)).repeat_interleave(self.first_R[1:] - self.first_R[:-1])
         return set(self.token_N[self.begin_R[row_S] + self.answer_S2[:, 1] - 1].unique().tolist())
-
-    def padded(self, row_B: Tensor) -> Tensor:
-        """long[B, T] of some rows, with zeros behind."""
-        token_BT = torch.zeros(len(row_B), int(self.length_R[row_B].max()), dtype=torch.long)
-        for place, row in zip(token_BT, row_B.tolist(), strict=True):
-            tokens = self.tokens(row)
-            place[: len(tokens)] = tokens
-        return token_BT
 
     @staticmethod
     def read(folder: Path) -> Rows:
@@ -128,24 +121,28 @@ class Answers:
         return torch.ones(len(self))
 
     def __getitem__(self, index: Index) -> Trajectories:
-        row_B = self.row_B[index]
-        token_BT = self.rows.padded(row_B)
-        mask_BT = torch.zeros(token_BT.shape, dtype=torch.bool)
-        for place, row in zip(mask_BT, row_B.tolist(), strict=True):
-            for begin, end in self.rows[row].answers:
-                place[begin:end] = True
-        count = len(row_B)
-        return Trajectories(
-            data={"token": token_BT},
-            mask=mask_BT,
-            rewarded=mask_BT.clone(),
-            context_id=self.context_id[index],
-            weight=torch.ones(count),
-            behaviour_log_prob=torch.zeros(token_BT.shape),
-            start_step=torch.zeros(count, dtype=torch.long),
-            terminated=torch.ones(count, dtype=torch.bool),
-            truncated=torch.zeros(count, dtype=torch.bool),
-        )
+        return behaviours([self.rows[row] for row in self.row_B[index].tolist()], self.context_id[index])
+
+
+def behaviours(spoken: Sequence[Spoken], context_id: Tensor | None = None) -> Trajectories:
+    """Whole behaviours: what was answered was chosen, and pays. Without contexts they answer none of the domain's."""
+    count, longest = len(spoken), max(len(one.tokens) for one in spoken)
+    token_BT, mask_BT = torch.zeros(count, longest, dtype=torch.long), torch.zeros(count, longest, dtype=torch.bool)
+    for tokens, mask, one in zip(token_BT, mask_BT, spoken, strict=True):
+        tokens[: len(one.tokens)] = torch.tensor(one.tokens)
+        for begin, end in one.answers:
+            mask[begin:end] = True
+    return Trajectories(
+        data={"token": token_BT},
+        mask=mask_BT,
+        rewarded=mask_BT.clone(),
+        context_id=torch.full((count,), -1) if context_id is None else context_id,
+        weight=torch.ones(count),
+        behaviour_log_prob=torch.zeros(token_BT.shape),
+        start_step=torch.zeros(count, dtype=torch.long),
+        terminated=torch.ones(count, dtype=torch.bool),
+        truncated=torch.zeros(count, dtype=torch.bool),
+    )
 
 
 @dataclass(frozen=True)
