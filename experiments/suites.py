@@ -20,6 +20,18 @@ the length of its steps; ratios after cloning too, which bear only shorter ones;
 TUNED = tuple(f"{name} {tries}" for name, tries in TRIES.items())
 METHODS = ("bc", "dpo", "ml-irl", "rlhf", "direct-aihf", "aihf")
 
+
+def _irft(sections: int, epochs: int) -> str:
+    """IRFT in so many sections of the 50,000 conversations (T), so many epochs on each (K)."""
+    steps = max(1, round(epochs * 50_000 / sections / 64))
+    return (
+        f"irft-t{sections}-k{epochs}=irft method.phases.0.rounds={sections} method.phases.0.prompts={1 / sections:.6g} "
+        f"method.phases.0.reward-steps={steps}"
+    )
+
+
+GRID = tuple(_irft(sections, epochs) for sections in (1, 2, 5, 10) for epochs in (1, 2))
+
 SUITES: dict[str, CompareConfig] = {
     "control-quick": CompareConfig(
         tasks=("pendulum", "inverted-double-pendulum", "reacher"),
@@ -43,8 +55,16 @@ SUITES: dict[str, CompareConfig] = {
         seeds=3,
         out="runs/language",
     ),
+    "irft-grid": CompareConfig(
+        tasks=("ultrachat",),
+        methods=("bc", *(variant.partition("=")[0] for variant in GRID)),
+        variants=GRID,
+        seeds=1,
+        workers=1,
+        out="runs/irft-grid",
+    ),
 }
-"""Minutes per cell; hours per cell; a minute per cell; minutes per cell.
+"""Minutes per cell; hours per cell; a minute per cell; minutes per cell; GPU hours per cell.
 
 One demonstration and few comparisons for every method, and the same number of simulated steps for all that climb a
 reward. Other tasks and methods by flags: bench control --tasks ant humanoid.

@@ -14,6 +14,7 @@ from control import tuned
 from control.config import ControlConfig
 from envs.robots.table import ANY, ROBOTS, robot
 from envs.walks.config import WalksConfig
+from llm import papers
 from llm import table as language
 from llm import tuned as language_tuned
 from llm.config import LanguageConfig
@@ -112,6 +113,23 @@ def _written_domain(config: language.WrittenTask, seed: int) -> Domain:
     return WrittenDomain(config, seed)
 
 
+def _written(summary: str, settings: Callable[[], Any], tuned_: Callable[[Method], Method]) -> Task:
+    return Task(
+        summary=summary,
+        config=language.WrittenTask,
+        settings=settings,
+        tuned=tuned_,
+        build=_written_domain,
+        note=language_tuned.note,
+        shorthands={
+            "--model": "--task.model.path",
+            "--demonstrations": "--task.data.demonstrations.files",
+            "--preferences": "--task.data.preferences.files",
+            "--prompts": "--task.data.prompts.files",
+        },
+    )
+
+
 TASKS: dict[str, Task] = {
     "walks": Task(
         summary="walks on a small graph to a goal past tolls; every answer is known exactly",
@@ -121,20 +139,15 @@ TASKS: dict[str, Task] = {
         build=_walks_domain,
     ),
     **{name: _language(name) for name in language.TASKS},
-    "hf": Task(
-        summary="a model of transformers, and what people wrote: files and datasets of answers and comparisons",
-        config=language.WrittenTask,
-        settings=language.WrittenTask,
-        tuned=language_tuned.written_row,
-        build=_written_domain,
-        note=language_tuned.note,
-        shorthands={
-            "--model": "--task.model.path",
-            "--demonstrations": "--task.data.demonstrations.files",
-            "--preferences": "--task.data.preferences.files",
-            "--prompts": "--task.data.prompts.files",
-        },
+    "hf": _written(
+        "a model of transformers, and what people wrote: files and datasets of answers and comparisons",
+        language.WrittenTask,
+        language_tuned.written_row,
     ),
+    **{
+        name: _written(paper.summary, partial(papers.settings, name), partial(papers.row, name))
+        for name, paper in papers.PAPERS.items()
+    },
     **{name: _robot(name) for name in ROBOTS},
 }
 

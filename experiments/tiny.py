@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from llm.models import quiet
+from llm.config import Family, ModelConfig
+from llm.models import quiet, small_model
+from llm.sizes import Shape
 
 PAD, END, TURN, OVER = "<|pad|>", "<|endoftext|>", "<|turn|>", "<|over|>"
 TEMPLATE = (
@@ -26,25 +29,19 @@ DEEDS = ("work", "grow", "end", "begin", "change", "rest")
 CONTEXT = 256
 
 
-def make(folder: Path, rows: int, seed: int) -> list[Path]:
+def make(folder: Path, family: Family, rows: int, seed: int) -> list[Path]:
     """Write the model and the files; their paths."""
     chance = random.Random(seed)
-    files = {
-        "hh.jsonl": [_hh(chance) for _ in range(rows)],
-        "ultrachat.jsonl": [_ultrachat(chance) for _ in range(rows)],
-        "ultrafeedback.jsonl": [_ultrafeedback(chance) for _ in range(rows)],
-    }
+    files = {f"{name}.jsonl": [row(chance) for _ in range(rows)] for name, row in LAYOUTS.items()}
     folder.mkdir(parents=True, exist_ok=True)
     for name, made in files.items():
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in made))
-    model(folder / "model", [json.dumps(row) for made in files.values() for row in made], seed)
+    model(folder / "model", family, [json.dumps(row) for made in files.values() for row in made], seed)
     return [folder / "model", *(folder / name for name in files)]
 
 
-def model(folder: Path, texts: list[str], seed: int) -> None:
-    """An untaught model of the Llama family, and a tokenizer that has seen the texts."""
-    import torch
-
+def model(folder: Path, family: Family, texts: list[str], seed: int) -> None:
+    """An untaught model of the family, and a tokenizer that has seen the texts."""
     special = [PAD, END, TURN, OVER]
     words = Tokenizer(models.BPE())
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -58,14 +55,12 @@ def model(folder: Path, texts: list[str], seed: int) -> None:
         tokenizer_object=words, pad_token=PAD, eos_token=OVER, bos_token=END, additional_special_tokens=[TURN]
     )
     tokenizer.chat_template = TEMPLATE
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=CONTEXT, pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]), quiet():
-        torch.manual_seed(seed)
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    shape = Shape(layers=2, width=64, heads=4, documents=0, passes=0)
+    made = small_model(ModelConfig(family=family, base_seed=seed), shape, len(tokenizer), CONTEXT)
+    for name in ("pad", "bos", "eos"):
+        setattr(made.config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    with quiet():
+        made.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -115,3 +110,36 @@ def _ultrafeedback(chance: random.Random) -> dict[str, Any]:
         "score_chosen": 8.0,
         "score_rejected": 4.0,
     }
+
+
+def _tldr(chance: random.Random) -> dict[str, str]:
+    """A post, and a summary of it that begins with a space."""
+    thing, deed = chance.choice(THINGS), chance.choice(DEEDS)
+    return {
+        "prompt": f"POST: the {thing} {deed}, they say, again and again.\n\nTL;DR:",
+        "completion": f" {thing} {deed}",
+    }
+
+
+def _tldr_preference(chance: random.Random) -> dict[str, str]:
+    row = _tldr(chance)
+    other = chance.choice([one for one in THINGS if one not in row["completion"]])
+    return {"prompt": row["prompt"], "chosen": row["completion"], "rejected": f" {other} rest"}
+
+
+def _spin(chance: random.Random) -> dict[str, Any]:
+    """A person's answer, and one that a model made."""
+    asked = _question(chance)
+    real, generated = (_messages(asked, _answer(asked, chance, good=good)) for good in (True, False))
+    return {"real": real, "generated": generated}
+
+
+LAYOUTS: dict[str, Callable[[random.Random], dict[str, Any]]] = {
+    "hh": _hh,
+    "tldr": _tldr,
+    "tldr-preference": _tldr_preference,
+    "spin": _spin,
+    "ultrachat": _ultrachat,
+    "ultrafeedback": _ultrafeedback,
+}
+"""The files, and how a row of each is made."""

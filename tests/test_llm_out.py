@@ -31,7 +31,7 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    make(folder, 40, 0)
+    make(folder, "llama", 40, 0)
     return folder
 
 

@@ -35,7 +35,7 @@ NUM_ROWS = 40
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
-    make(folder, NUM_ROWS, 0)
+    make(folder, "llama", NUM_ROWS, 0)
     return folder
 
 
@@ -240,7 +240,6 @@ def test_answers_end_in_one_way(tiny: Path, tmp_path: Path) -> None:
         ({"--demonstrations": None, "--preferences": None}, "There is nothing to learn from: name files or datasets"),
         ({"--preferences": None}, "Method 'aihf' learns from preferences, but the task holds none"),
         ({"--demonstrations": "nowhere.jsonl"}, "There is no file or folder nowhere.jsonl"),
-        ({"--demonstrations": "hh.jsonl"}, "hh.jsonl, row 1, has the columns chosen, rejected; expected prompt and"),
         ({"--preferences": "ultrachat.jsonl"}, "row 1, has the columns prompt, prompt_id, messages; expected prompt"),
         ({"--task.data.max-tokens": 5}, "No row is left: demonstrations: 0 of 40 rows of"),
         ({"--task.data.completion-tokens": 256}, "completion_tokens is 256, but the model's context is 256 tokens"),

@@ -1,4 +1,4 @@
-"""tiny DIRECTORY [flags]: a tiny model, and small files in the layouts of HH, UltraChat and UltraFeedback."""
+"""tiny DIRECTORY [flags]: a tiny model, and small files in the layouts of the papers' datasets."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments import command
+from llm.config import Family
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
     """What is made."""
 
+    family: Family = "llama"
+    """Architecture of the model."""
     rows: int = 200
     """Rows of each file."""
     seed: int = 0
@@ -23,6 +26,6 @@ def main(arguments: list[str]) -> int:
     config = command.flags(Flags, rest, "tiny DIRECTORY")
     from experiments.tiny import make
 
-    for path in make(Path(directory), config.rows, config.seed):
+    for path in make(Path(directory), config.family, config.rows, config.seed):
         print(path)
     return 0

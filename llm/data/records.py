@@ -43,12 +43,15 @@ class Unfit(Exception):
     """A row that cannot be used, in half a sentence that follows the row's number."""
 
 
-SHOWN_LAYOUTS = "prompt and completion; messages; real (SPIN's layout); or text"
+SHOWN_LAYOUTS = "prompt and completion; messages; real (SPIN's layout); a comparison; or text"
 COMPARED_LAYOUTS = "prompt, chosen and rejected; or chosen and rejected that begin with the same prompt"
 
 
 def shown(row: Mapping[str, Any]) -> Shown:
     """The demonstration that a row holds."""
+    if "chosen" in row and "rejected" in row:  # of a comparison the better answer
+        pair = compared(row)
+        return Shown(pair.prompt, pair.chosen)
     if "completion" in row:
         prompt, reply = (_said(row, name) for name in ("prompt", "completion"))
         if isinstance(prompt, str) != isinstance(reply, str):
@@ -87,9 +90,7 @@ def compared(row: Mapping[str, Any]) -> Compared:
 
 def asked(row: Mapping[str, Any]) -> Prompt:
     """The prompt that a row holds, whatever else it holds."""
-    if "chosen" in row and "rejected" in row:
-        return compared(row).prompt
-    if "prompt" in row and "completion" not in row and "messages" not in row:
+    if "prompt" in row and not {"completion", "messages", "chosen"} & row.keys():
         return _said(row, "prompt")
     return shown(row).prompt
 
