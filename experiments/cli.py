@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "samples": "samples RUN: a page of what a language model says after its training, and before",
     "chat": "chat RUN: talk in the terminal to what a language model has learnt",
     "score": "score JUDGE FILE: how well a reward tells better answers from worse ones",
+    "harness": "harness MODEL: lm-evaluation-harness on an exported language model",
     "frontier": "frontier DIRECTORY: true reward against divergence from the start, and against the learnt reward",
     "transfer": "transfer RUN: a fresh policy climbs the learnt reward, there or in another task",
     "experts": "experts TASK: train the policies and demonstrations that come with a robot task",

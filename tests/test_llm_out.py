@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import re
@@ -168,6 +169,7 @@ def test_exports_are_refused_with_a_sentence(
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -265,6 +267,27 @@ def test_one_can_talk_to_it(trained: Trained, command: Command, monkeypatch: pyt
     assert answers[2] == ""
     assert "does not fit into the model's context of 256" in answers[4]
     assert command("chat", run, "--system", "be kind").code == 0
+
+
+def test_the_harness_measures_an_export(trained: Trained, tmp_path: Path, command: Command) -> None:
+    """A task of one's own, where lm-evaluation-harness is installed; elsewhere a sentence says how to come by it."""
+    assert command("export", trained("aihf", *SEQUENCE), tmp_path / "out").code == 0
+    rows = [{"question": f"how do {thing} work?", "right": f"{thing} work."} for thing in ("bees", "maps", "trains")]
+    file = write(tmp_path / "own" / "a.jsonl", rows)
+    task = {"task": "own", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(file)}},
+            "test_split": "test", "output_type": "multiple_choice", "doc_to_text": "{{question}}",
+            "doc_to_choice": "{{[right, 'clocks rest.']}}", "doc_to_target": 0,
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}  # fmt: skip
+    (tmp_path / "own" / "own.yaml").write_text(json.dumps(task))
+    words = ["harness", tmp_path / "out/policy", "--tasks", "own", "--include", tmp_path / "own", "--out", "it.json"]
+    said = command(*words)
+    if importlib.util.find_spec("lm_eval") is None:
+        assert (said.code, "pip install 'unified-irl[harness]'" in said.sentence) == (2, True)
+        return
+    assert said.code == 0
+    (row,) = json.loads(Path("it.json").read_text())["results"]
+    assert (row["task"], row["metric"], 0.0 <= row["value"] <= 1.0) == ("own", "acc", True)
+    assert command("harness", tmp_path / "out/policy", "--tasks", "other", "--include", tmp_path / "own").code == 2
 
 
 @pytest.mark.slow
