@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerFast
 
-from envs.language.people import among
+from envs.language.people import among, judge
 from envs.language.task import LanguageTask
 from llm import examination, feedback
 from llm.base import base_model, cache_folder
@@ -154,7 +154,15 @@ class LanguageDomain:
     def ask(
         self, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, generator: Generator
     ) -> Preferences | None:
-        return feedback.ask(self.task, self.codec, own, reward, count, phase, gamma, self.config.people, generator)
+        labeller = self.config.people.labeller
+        texts, ended = self.codec.texts(own)
+
+        def choose(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+            sides = [([texts[k] for k in side.tolist()], [ended[k] for k in side.tolist()]) for side in (first, second)]
+            return judge(self.task, own.context_id[first], *sides, labeller, generator)
+
+        said = list(zip(texts, ended, strict=True))
+        return feedback.ask(own, said, choose, reward, count, phase, gamma, labeller, generator)
 
     @cached_property
     def examined(self) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Generator, Tensor
 
+from envs.labeller import LabellerConfig
 from envs.language.people import ATTEMPTS, among, drawn, judge
 from envs.language.task import LanguageTask
 from llm.codec import Codec
@@ -58,28 +59,31 @@ def compare(
         sides = [say(prompts, draw) for _ in range(2)]
         labels, answered = judge(task, prompts, sides[0], sides[1], config.labeller, draw)
         first, second = (codec.trajectories(contexts[prompts], *side) for side in sides)
-        parts += [_preferences(first, second, labels, who, config)[answered]] if bool(answered.any()) else []
+        parts += [_preferences(first, second, labels, who, config.labeller)[answered]] if bool(answered.any()) else []
     raise UserError(
         f"Of {count} comparisons only {sum(map(len, parts))} were answered after {ATTEMPTS} attempts: completions look "
         "alike, or the labeller skips nearly all. Lower labeller.skip, or compare others (people.compared)."
     )
 
 
+Choose = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Labels of pairs, told by the rows of their sides, and which pairs were answered at all."""
+
+
 def ask(
-    task: LanguageTask, codec: Codec, own: Trajectories, reward: RewardFunction, count: int, phase: Phase,
-    gamma: float, config: SpeechConfig, draw: Generator,
+    own: Trajectories, said: Sequence[Hashable], choose: Choose, reward: RewardFunction, count: int, phase: Phase,
+    gamma: float, labeller: LabellerConfig, draw: Generator,
 ) -> Preferences | None:  # fmt: skip
-    """The labeller's answers about pairs of the policy's own completions of one prompt."""
+    """Answers about pairs of the policy's own completions of one prompt; nobody compares what says the same."""
     if phase.query == "disagreement":
         raise UserError("The rewards of language have no members that could disagree; let query be uniform or entropy.")
     order = torch.randperm(len(own), generator=draw)
     order = order[own.context_id[order].argsort(stable=True)]
     left, right = order[:-1], order[1:]
-    texts, ended = codec.texts(own)
     meet = [
         k
         for k, (i, j) in enumerate(zip(left.tolist(), right.tolist(), strict=True))
-        if own.context_id[i] == own.context_id[j] and (texts[i], ended[i]) != (texts[j], ended[j])
+        if own.context_id[i] == own.context_id[j] and said[i] != said[j]
     ]
     if not meet:
         return None
@@ -89,16 +93,16 @@ def ask(
             value = returns(reward(own).cpu(), own.discount(gamma))
         pairs = pairs[(value[left[pairs]] - value[right[pairs]]).abs().argsort(stable=True)]
     pairs = pairs[:count]
-    own = replace(own, weight=torch.ones_like(own.weight))
-    first, second = own[left[pairs]], own[right[pairs]]
-    labels, answered = judge(task, first.context_id, codec.texts(first), codec.texts(second), config.labeller, draw)
+    labels, answered = choose(left[pairs], right[pairs])
     if not bool(answered.any()):
         return None
-    return _preferences(first, second, labels, "the policy while learning", config)[answered]
+    own = replace(own, weight=torch.ones_like(own.weight))
+    made = _preferences(own[left[pairs]], own[right[pairs]], labels, "the policy while learning", labeller)
+    return made[answered]
 
 
 def _preferences(
-    first: Trajectories, second: Trajectories, labels: Tensor, who: str, config: SpeechConfig
+    first: Trajectories, second: Trajectories, labels: Tensor, who: str, labeller: LabellerConfig
 ) -> Preferences:
     return Preferences(
         first=first,
@@ -106,5 +110,5 @@ def _preferences(
         label=labels,
         margin=torch.zeros_like(labels),
         maker=torch.zeros(len(labels), dtype=torch.long),
-        makers=(Provenance(maker=who, labeller=config.labeller.describe(), source="language"),),
+        makers=(Provenance(maker=who, labeller=labeller.describe(), source="language"),),
     )

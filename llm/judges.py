@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -122,6 +123,13 @@ class Function:
         if wrong := [one for one in numbers if not math.isfinite(one)]:
             raise UserError(f"{self.name} gave {wrong[0]}; expected finite numbers.")
         return numbers
+
+
+def judge_called(name: str, allow_download: bool) -> Judge:
+    """A function, where the name has a colon and is no folder's; otherwise a classifier."""
+    if ":" in name and not os.path.isdir(name):
+        return Function(name)
+    return Classifier(ModelConfig(path=name, allow_download=allow_download))
 
 
 def _plain(text: str | Conversation) -> str | list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from envs.labeller import LabellerConfig
 from envs.language.instructions_config import InstructionsConfig
 from envs.language.reviews_config import ReviewsConfig
 from envs.language.walks_text_config import WalksTextConfig
@@ -45,6 +46,12 @@ class WrittenTask(LanguageConfig):
 
     data: DataConfig = field(default_factory=DataConfig)
     """What is learnt from."""
+    judge: str = ""
+    """Who judges examinations, and answers where a method asks about its own samples: a classifier of transformers with
+    one label (its folder, or its name on the hub), or a function of your own as module:function. Its tokenizer need not
+    be the model's."""
+    labeller: LabellerConfig = field(default_factory=LabellerConfig)
+    """How the judge chooses where it is asked."""
 
 
 TASKS: dict[str, type[PeopledConfig]] = {

@@ -8,18 +8,21 @@ from __future__ import annotations
 import hashlib
 import sys
 from functools import cached_property
+from statistics import fmean
 from typing import cast
 
 import torch
 from torch import Generator, Tensor
 from transformers import PreTrainedTokenizerFast
 
-from llm import examination
+from envs.labeller import label
+from llm import examination, feedback
 from llm.base import cache_folder
 from llm.data.chat import Scribe, Spoken
 from llm.data.prepared import Preparation
 from llm.data.records import Prompt, Reply
 from llm.data.rows import Answers, Prompts, Rows
+from llm.judges import Judge, judge_called
 from llm.models import check_head, context_length, load
 from llm.references import Remembering
 from llm.sampler import check_sampler
@@ -145,10 +148,37 @@ class WrittenDomain:
     def ask(
         self, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, generator: Generator
     ) -> Preferences | None:
-        raise UserError(
-            f"phase '{phase.name}' asks people about what the policy says, but this task has nobody to ask: it learns "
-            "from what was written. Let queries be 0."
-        )
+        judge, labeller = self.judge, self.config.labeller
+        if judge is None:
+            raise UserError(
+                f"phase '{phase.name}' asks about what the policy says, but this task has nobody to ask: name a judge "
+                "(--task.judge), or let queries be 0."
+            )
+        answers = self._answers(own, self.asked.prompts(aside=False))
+
+        def choose(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+            felt = [torch.tensor(judge([answers[k] for k in side.tolist()])).double() for side in (first, second)]
+            labels, answered = label(*felt, labeller, generator)
+            return labels.float(), answered
+
+        return feedback.ask(own, answers, choose, reward, count, phase, gamma, labeller, generator)
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """Who judges what the policy says, where the settings name somebody."""
+        return judge_called(self.config.judge, self.config.data.allow_download) if self.config.judge else None
+
+    def _answers(self, own: Trajectories, prompts: Prompts) -> list[tuple[Prompt, Reply]]:
+        """What was asked and what was said, as texts or conversations."""
+        asked = prompts.texts(own.context_id - prompts.first_id)
+        said = self.tokenizer.batch_decode(
+            [row[mask][: -1 if over else None] for row, mask, over in
+             zip(own.data["token"], own.mask, own.terminated.tolist(), strict=True)]
+        )  # fmt: skip
+        return [
+            (one, text if isinstance(one, str) else (("assistant", text),))
+            for one, text in zip(asked, said, strict=True)
+        ]
 
     @cached_property
     def aside(self) -> tuple[Demonstrations | None, Preferences | None]:
@@ -158,18 +188,23 @@ class WrittenDomain:
     @torch.no_grad()
     def evaluate(self, policy: Sampler, reward: RewardFunction | None) -> Metrics:
         """How the policy answers prompts that were set aside; how likely it finds people's answers to them, and whether
-        it and a learnt reward prefer what people preferred. The score is the gain in what the method could learn from
-        everywhere: likelihood of demonstrations where there are some, otherwise the choices between answers."""
+        it and a learnt reward prefer what people preferred. The score is 0 at the start: wins against it before the
+        judge, where there is one; otherwise the gain in likelihood of demonstrations, or in choices between answers."""
         assert isinstance(policy, Speech)
-        examined = self.asked.prompts(aside=True)[: self.config.num_examined]
-        own = policy.sample(examined, stream(self.seed, "examination"))
+        asked = self.asked.prompts(aside=True)
+        own = policy.sample(asked[: self.config.num_examined], stream(self.seed, "examination"))
         metrics = {
             "kl_to_start": examination.mean_kl(policy, self.start, own),
             "length": float(own.mask.sum(1).float().mean()),
             "ended": float(own.terminated.float().mean()),
         }
-        shown, compared = self.aside
         scores = []
+        if self.judge is not None:
+            judged, before = self.judge(self._answers(own, asked)), self._judged_at_first
+            wins = examination.win_rate(torch.tensor(judged), torch.tensor(before))
+            metrics |= {"judged": fmean(judged), "start_judged": fmean(before), "win_rate": wins}
+            scores.append(2.0 * wins - 1.0)
+        shown, compared = self.aside
         if shown is not None:
             now, before = (_nll(one, self._some(shown.trajectories)) for one in (policy, self.start))
             metrics |= {"demonstration_nll": now, "demonstration_nll_rise": now - before}
@@ -185,6 +220,14 @@ class WrittenDomain:
         if reward is not None:
             metrics["learnt_return"] = float((reward(own).cpu() * own.rewarded).sum(1).mean())
         return {"score": scores[0], **metrics}
+
+    @cached_property
+    def _judged_at_first(self) -> list[float]:
+        """What the judge says of the start's answers to the same prompts."""
+        assert self.judge is not None
+        asked = self.asked.prompts(aside=True)
+        own = self.start.sample(asked[: self.config.num_examined], stream(self.data_seed, "scale"))
+        return self.judge(self._answers(own, asked))
 
     def _some(self, behaviours: Trajectories) -> Trajectories:
         """As many as an examination looks at."""

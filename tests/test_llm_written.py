@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from commands import Command
 
+from envs.labeller import LabellerConfig
 from experiments.tiny import TEMPLATE, make
 from experiments.train import build_learner, default_config
 from llm import written
@@ -106,6 +108,41 @@ def test_comparisons_have_the_better_answer_first(domain: WrittenDomain) -> None
         assert (thing in chosen, thing in rejected) == (True, False)
 
 
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """It likes answers that name what was asked about, and short ones a little."""
+    (tmp_path / "knows.py").write_text(
+        "def thing(prompts, answers):\n"
+        "    says = [(p[-1]['content'].split()[2], a[0]['content']) for p, a in zip(prompts, answers)]\n"
+        "    return [(thing in said) - 0.001 * len(said) for thing, said in says]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "knows", raising=False)
+    return "knows:thing"
+
+
+def test_a_judge_examines_and_answers(tiny: Path, tmp_path: Path, judge: str) -> None:
+    """Against its own start every policy wins half the time; of two answers the judge chooses the one it likes."""
+    sharp = LabellerConfig(rationality=float("inf"))
+    world = WrittenDomain(replace(task(tiny, tmp_path), judge=judge, labeller=sharp), 0)
+    assert (
+        check_domain(world, [METHODS["aihf"]], somebody_answers=True)[-1]
+        == f"{conformance.ANSWERS[-1].__name__} (aihf)"
+    )
+    parts = world.build(METHODS["aihf"])
+    metrics = world.evaluate(parts.policy, parts.reward)
+    assert metrics["score"] == pytest.approx(2 * metrics["win_rate"] - 1)
+    assert 0.2 < metrics["win_rate"] < 0.8
+    contexts = world.contexts[torch.arange(8).repeat(2)]
+    own = parts.policy.sample(contexts, torch.Generator().manual_seed(0))
+    assert parts.reward is not None
+    asked = world.ask(own, parts.reward, 8, METHODS["aihf"].phases[0], 1.0, torch.Generator().manual_seed(0))
+    assert asked is not None
+    said = [[len(answer) for _, answer in texts(world, side)] for side in (asked.first, asked.second)]
+    liked = [float(first < second) for first, second in zip(*said, strict=True)]
+    assert asked.label.tolist() == liked, "an untaught model names nothing, so the shorter one wins"
+
+
 def test_prompts_set_aside_are_never_learnt_from(domain: WrittenDomain) -> None:
     shown, compared = domain.aside
     assert shown is not None
@@ -164,7 +201,7 @@ def test_tokens_are_kept_and_known_again(tiny: Path, tmp_path: Path) -> None:
 
     first = WrittenDomain(task(tiny, tmp_path), 0).rows["demonstrations"].token_N.clone()
     kept = folders()
-    assert len(kept) == 6, "tokens, places and a report, of demonstrations and of comparisons"
+    assert len(kept) == 8, "tokens, prompts, places and a report, of demonstrations and of comparisons"
     again = WrittenDomain(task(tiny, tmp_path), 0)
     assert folders() == kept
     assert torch.equal(again.rows["demonstrations"].token_N, first)
@@ -248,7 +285,9 @@ def test_answers_end_in_one_way(tiny: Path, tmp_path: Path) -> None:
         ({"--task.data.demonstrations.shares": 2}, "shares hold 2.0; expected numbers above 0 and at most 1."),
         ({"--task.data.demonstrations.most": -1}, "most is -1; expected 0 or more."),
         ({"--task.data.chat-template-file": "nowhere.jinja"}, "The chat template nowhere.jinja cannot be read:"),
-        ({"--method.phases.0.queries": 3}, "this task has nobody to ask: it learns from what was written."),
+        ({"--method.phases.0.queries": 3}, "this task has nobody to ask: name a judge (--task.judge)"),
+        ({"--task.judge": "nowhere:judge"}, "There is no function nowhere:judge: No module named 'nowhere'."),
+        ({"--task.judge": "./nowhere"}, "There is no folder ./nowhere; expected that of a model"),
     ],
 )  # fmt: skip
 def test_each_mistake_has_its_sentence(flags: dict[str, Any], sentence: str, tiny: Path, command: Command) -> None:

@@ -44,8 +44,7 @@ def main(arguments: list[str]) -> None:
 
 
 def judge(name: str, config: Flags) -> Judge:
-    from llm.config import ModelConfig
-    from llm.judges import Classifier, Function, RewardJudge
+    from llm.judges import RewardJudge, judge_called
     from unified_irl.errors import UserError
 
     if (Path(name) / "checkpoints").is_dir():
@@ -55,6 +54,4 @@ def judge(name: str, config: Flags) -> Judge:
         if learnt.learnt_reward is None:
             raise UserError(f"{name} is a run of {learnt.config.method.name}, which learns no reward; give another.")
         return RewardJudge(learnt.learnt_reward, learnt.domain.spelt)
-    if ":" in name and not Path(name).exists():
-        return Function(name)
-    return Classifier(ModelConfig(path=name, allow_download=config.allow_download))
+    return judge_called(name, config.allow_download)

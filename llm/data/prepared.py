@@ -23,13 +23,13 @@ from safetensors import SafetensorError
 from llm.data import files, records
 from llm.data.chat import Scribe, Spoken
 from llm.data.config import DataConfig, SourceConfig
-from llm.data.records import Unfit
-from llm.data.rows import TOKENS, Rows, Writer
+from llm.data.records import Prompt, Unfit
+from llm.data.rows import ASKED, TOKENS, Rows, Writer
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.serialise import content_hash, path_hash
 
-VERSION = 1
+VERSION = 2
 """Goes up when rows are read or spelt in another way."""
 KINDS = ("demonstrations", "preferences", "prompts")
 REPORT = "report.json"
@@ -108,19 +108,19 @@ class Preparation:
 
     def _write(self, kind: str, source: SourceConfig, folder: Path) -> list[str]:
         report, told, num_kept = [], time.monotonic(), 0
-        with (folder / TOKENS).open("wb") as file:
-            writer = Writer(file)
+        with (folder / TOKENS).open("wb") as file, (folder / ASKED).open("wb") as asked_file:
+            writer = Writer(file, asked_file)
             for place, name in enumerate(source.files):
                 count = kept = 0
                 for number, row in self._taken(kind, source, place):
                     if source.most and num_kept == source.most:
                         break
                     count += 1
-                    spoken = self._spoken(kind, row, name, number)
+                    asked, spoken = self._spoken(kind, row, name, number)
                     if all(map(self._fits, spoken)):
                         kept, num_kept = kept + 1, num_kept + 1
                         for one in spoken:
-                            writer.add(one)
+                            writer.add(one, asked)
                     if time.monotonic() - told > PATIENCE:
                         told = time.monotonic()
                         print(f"{kind}: {count} rows of {name}", file=sys.stderr, flush=True)
@@ -146,15 +146,18 @@ class Preparation:
             if share == 1.0 or float(torch.rand((), generator=draw)) < share:
                 yield number, row
 
-    def _spoken(self, kind: str, row: Any, name: str, number: int) -> list[Spoken]:
+    def _spoken(self, kind: str, row: Any, name: str, number: int) -> tuple[Prompt, list[Spoken]]:
         scribe = self.scribe
         try:
             if kind == "demonstrations":
                 shown = records.shown(row)
-                return [scribe.spoken(shown.prompt, shown.reply, all_answers=self.config.answers == "all")]
+                every = self.config.answers == "all"
+                return shown.prompt, [scribe.spoken(shown.prompt, shown.reply, all_answers=every)]
             if kind == "preferences":
                 compared = records.compared(row)
-                return [scribe.spoken(compared.prompt, side) for side in (compared.chosen, compared.rejected)]
-            return [Spoken(scribe.prompt(records.asked(row)), [])]
+                sides = (compared.chosen, compared.rejected)
+                return compared.prompt, [scribe.spoken(compared.prompt, side) for side in sides]
+            asked = records.asked(row)
+            return asked, [Spoken(scribe.prompt(asked), [])]
         except Unfit as problem:
             raise UserError(f"{name}, row {number}, {problem}. Mend or remove the row.") from problem

@@ -8,6 +8,7 @@ Shape legend: N tokens, R rows, S answers, B behaviours, T columns.
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from llm.data.chat import Spoken
+from llm.data.records import Prompt
 from unified_irl.trajectories import Contexts, Index, Trajectories
 
-TOKENS, PLACES = "tokens.bin", "places.safetensors"
+TOKENS, ASKED, PLACES = "tokens.bin", "asked.jsonl", "places.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,16 @@ class Rows:
     """long[S, 2]: from where to where within its row an answer goes."""
     first_R: Tensor
     """long[R + 1]: the first of each row's answers."""
+    line_R: Tensor
+    """long[R]: where in its file the text of what was asked begins."""
+    asked_file: Path
+
+    def asked(self, row: int) -> Prompt:
+        """What was asked, as it was written."""
+        with self.asked_file.open("rb") as file:
+            file.seek(int(self.line_R[row]))
+            given = json.loads(file.readline())
+        return given if isinstance(given, str) else tuple((role, content) for role, content in given)
 
     def __len__(self) -> int:
         return len(self.begin_R) - 1
@@ -71,7 +83,8 @@ class Rows:
         if file.stat().st_size != 4 * count:
             raise OSError(f"{file} has {file.stat().st_size} bytes instead of {4 * count}")
         tokens = np.memmap(file, np.int32, "c", shape=(count,)) if count else np.zeros(0, np.int32)
-        return Rows(torch.from_numpy(tokens), places["begin"], places["answer"], places["first"])
+        token_N = torch.from_numpy(tokens)
+        return Rows(token_N, places["begin"], places["answer"], places["first"], places["line"], folder / ASKED)
 
 
 @dataclass
@@ -79,11 +92,15 @@ class Writer:
     """Rows on their way into a folder."""
 
     file: BinaryIO
+    asked_file: BinaryIO
+    lines: array[int] = field(default_factory=lambda: array("q"))
     begins: array[int] = field(default_factory=lambda: array("q", [0]))
     answers: array[int] = field(default_factory=lambda: array("q"))
     firsts: array[int] = field(default_factory=lambda: array("q", [0]))
 
-    def add(self, one: Spoken) -> None:
+    def add(self, one: Spoken, asked: Prompt) -> None:
+        self.lines.append(self.asked_file.tell())
+        self.asked_file.write(json.dumps(asked).encode() + b"\n")
         self.file.write(np.asarray(one.tokens, np.int32).tobytes())
         self.begins.append(self.begins[-1] + len(one.tokens))
         for span in one.answers:
@@ -93,11 +110,13 @@ class Writer:
     def finish(self, folder: Path) -> None:
         """Write where everything lies; the tokens are in the file already."""
         self.file.flush()
+        self.asked_file.flush()
         save_file(
             {
                 "begin": torch.tensor(self.begins),
                 "answer": torch.tensor(self.answers).reshape(-1, 2),
                 "first": torch.tensor(self.firsts),
+                "line": torch.tensor(self.lines),
             },
             folder / PLACES,
         )
@@ -167,6 +186,11 @@ class Prompts:
     def data(self) -> dict[str, Tensor]:
         """All of them at once."""
         return self[:].data
+
+    def texts(self, index: Index) -> list[Prompt]:
+        """What was asked, as it was written."""
+        places = zip(self.source_B[index].tolist(), self.row_B[index].tolist(), strict=True)
+        return [self.sources[source].asked(row) for source, row in places]
 
     def __getitem__(self, index: Index) -> Contexts:
         places = zip(self.source_B[index].tolist(), self.row_B[index].tolist(), strict=True)
