@@ -42,6 +42,8 @@ class Task:
     """From settings and a seed to a domain."""
     run: Callable[[Method], RunConfig] = lambda _: RunConfig()
     """How runs of a tuned row are kept."""
+    shares_work: bool = False
+    """Whether several processes can work on one run."""
     shorthands: Mapping[str, str] = field(default_factory=dict)
     """Short flags, and the flags that they stand for."""
     note: Callable[[Method], str] = lambda _: ""
@@ -103,6 +105,7 @@ def _language(name: str) -> Task:
         settings=partial(language_tuned.settings, name),
         tuned=partial(language_tuned.row, name),
         build=_language_domain,
+        shares_work=True,
         note=language_tuned.note,
     )
 
@@ -120,6 +123,7 @@ def _written(summary: str, settings: Callable[[], Any], tuned_: Callable[[Method
         settings=settings,
         tuned=tuned_,
         build=_written_domain,
+        shares_work=True,
         note=language_tuned.note,
         shorthands={
             "--model": "--task.model.path",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -126,22 +129,27 @@ def build_learner(task_name: str, config: TrainConfig[Any]) -> Learner:
     return Learner(task(task_name).build(config.task, config.seed), config.method, config.seed)
 
 
-def train(task_name: str, config: TrainConfig[Any], path: Path, command: list[str]) -> dict[str, Any]:
-    """A new run in a new directory."""
+def train(task_name: str, config: TrainConfig[Any], path: Path, command: list[str]) -> dict[str, Any] | None:
+    """A new run in a new directory; None in a process that only helped."""
     from unified_irl import run
     from unified_irl.rundir import RunDirectory
 
-    learner = build_learner(task_name, config)
-    with RunDirectory.create(path, config_to_json(task_name, config), command) as directory:
-        return run.train(learner, directory, config.run, config.tracking)
+    if is_helper():
+        return _help(task_name, config, path)
+    with _met(task_name):
+        learner = build_learner(task_name, config)
+        with RunDirectory.create(path, config_to_json(task_name, config), command) as directory:
+            return run.train(learner, directory, config.run, config.tracking)
 
 
-def resume(path: Path) -> dict[str, Any]:
+def resume(path: Path) -> dict[str, Any] | None:
     """Go on with a run where its newest checkpoint left it; a finished run just gives its result."""
     from unified_irl import run
     from unified_irl.rundir import RunDirectory
     from unified_irl.serialise import read_json
 
+    if is_helper():
+        return None if (path / "result.json").exists() else _help(*stored_config(path, with_files=True), path)
     with RunDirectory.open(path) as directory:
         if directory.is_finished:
             result: dict[str, Any] = read_json(directory.path / "result.json")
@@ -149,7 +157,34 @@ def resume(path: Path) -> dict[str, Any]:
         task_name, config = config_from_json(
             read_json(directory.path / "config.json"), str(directory.path / "config.json")
         )
-        return run.train(build_learner(task_name, config), directory, config.run, config.tracking)
+        with _met(task_name):
+            return run.train(build_learner(task_name, config), directory, config.run, config.tracking)
+
+
+def is_helper() -> bool:
+    """Whether another of the processes that were started together writes the run down."""
+    return os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+def _help(task_name: str, config: TrainConfig[Any], path: Path) -> None:
+    from unified_irl import run
+
+    with _met(task_name):
+        run.follow(build_learner(task_name, config), path / "checkpoints", config.run)
+
+
+@contextmanager
+def _met(task_name: str) -> Iterator[None]:
+    """Together with the other processes of this run, where it has several."""
+    from unified_irl import parallel
+
+    world = parallel.join()
+    try:
+        if world.size > 1 and not task(task_name).shares_work:
+            raise UserError(f"{task_name} runs in one process, but {world.size} were started; start one.")
+        yield
+    finally:
+        parallel.leave()
 
 
 def run_cell(config: dict[str, Any], path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,8 +17,11 @@ from torch import Tensor
 
 from llm.roles import Role
 from llm.speech import Manner, Speech, lengths
+from unified_irl import parallel
 from unified_irl.trajectories import Trajectories
 
+PART = 4096
+"""Rows that are read at a time."""
 REMEMBERED = 50_000
 """Rows after which it forgets all and begins anew."""
 
@@ -38,7 +42,8 @@ class Remembering(Speech):
                 self.known.clear()
                 missing = list(row_of)
             some = behaviours[torch.tensor([row_of[key] for key in missing], device=behaviours.mask.device)]
-            said = self._still_log_prob(some).cpu()
+            with parallel.alone():  # what is missing differs between processes
+                said = self._still_log_prob(some).cpu()
             for key, part, mask in zip(missing, said, some.mask.cpu(), strict=True):
                 self.known[key] = part[mask]
         mask_BT = behaviours.mask
@@ -58,7 +63,7 @@ class Remembering(Speech):
         from safetensors import SafetensorError
         from safetensors.torch import load_file, save_file
 
-        keys = [key for one in data for key in row_keys(one)]
+        keys = [key for one in data for some in in_parts(one) for key in row_keys(some)]
         name = hashlib.sha256(b"".join([model.encode(), *keys])).hexdigest()[:32]
         file = folder / f"{name}.safetensors"
         try:
@@ -69,7 +74,13 @@ class Remembering(Speech):
                 return
         except (OSError, SafetensorError, KeyError):
             pass  # not met before, or damaged: computed anew
-        rows = [said[mask] for one in data for said, mask in zip(self.log_prob(one).cpu(), one.mask, strict=True)]
+        rows = [
+            said[mask]
+            for one in data
+            for some in in_parts(one)
+            for said, mask in zip(self._still_log_prob(some).cpu(), some.mask, strict=True)
+        ]
+        self.known |= dict(zip(keys, rows, strict=True))
         partial = file.with_suffix(f".{os.getpid()}.partial")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -78,6 +89,12 @@ class Remembering(Speech):
         except (OSError, SafetensorError):  # what cannot be kept is computed again the next time
             with contextlib.suppress(OSError):
                 partial.unlink()
+
+
+def in_parts(data: Trajectories) -> Iterator[Trajectories]:
+    """Data that may be too many to be held at once."""
+    for begin in range(0, len(data), PART):
+        yield data[begin : begin + PART]
 
 
 def row_keys(behaviours: Trajectories) -> list[bytes]:

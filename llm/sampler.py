@@ -9,7 +9,7 @@ Shape legend: B completions, U different prompts, P columns of prompts, M new to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -48,6 +48,16 @@ class Completions:
             torch.zeros(count, dtype=torch.bool),
             torch.zeros(count, max_tokens),
         )
+
+    @staticmethod
+    def woven(shares: Sequence[Completions]) -> Completions:
+        """Every n-th row from each of n shares, in turn."""
+        if len(shares) == 1:
+            return shares[0]
+        place = [torch.arange(len(one.length_B)) * len(shares) + k for k, one in enumerate(shares)]
+        order = torch.cat(place).argsort()
+        parts = zip(*(vars(one).values() for one in shares), strict=True)
+        return Completions(*(torch.cat(part)[order] for part in parts))
 
     def over(self, end: int) -> Completions:
         """The same, all said."""

@@ -5,6 +5,7 @@ Shape legend: B behaviours, T columns of prompt and completion.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from llm import sampler
 from llm.codec import joined
 from llm.log_prob import token_log_prob
 from llm.roles import Role, head_of, hidden_states
+from unified_irl import parallel
 from unified_irl.contracts import State
 from unified_irl.trajectories import Contexts, Trajectories
 
@@ -52,12 +54,16 @@ class Speech:
         return self.completed(contexts, None)
 
     def completed(self, contexts: Contexts, seed_B: Tensor | None) -> Trajectories:
-        manner = self.manner
-        said = manner.complete(
-            self.role, contexts.data["token"], contexts.data["length"],
-            seed_B=seed_B, max_tokens=manner.max_tokens, end=manner.end, rows=manner.rows,
-        )  # fmt: skip
-        return joined(contexts, said)
+        """What is said in each context; where several processes are at work, each says a share of it."""
+        manner, mine = self.manner, parallel.world().share(len(contexts))
+        said = sampler.Completions.silent(0, manner.max_tokens)
+        if len(mine):
+            said = manner.complete(
+                self.role, contexts.data["token"][mine], contexts.data["length"][mine],
+                seed_B=None if seed_B is None else seed_B[mine],
+                max_tokens=manner.max_tokens, end=manner.end, rows=manner.rows,
+            )  # fmt: skip
+        return joined(contexts, sampler.Completions.woven(parallel.gather(said)))
 
     def log_prob(self, behaviours: Trajectories) -> Tensor:
         if not self.role.parameters() or not torch.is_grad_enabled():
@@ -88,10 +94,11 @@ def lengths(behaviours: Trajectories) -> Tensor:
 def in_passes(
     said: Callable[[Trajectories], Tensor], behaviours: Trajectories, num_tokens: int, device: torch.device
 ) -> Tensor:
-    """float32[B, T]: what is said of all rows, asked of so many of like length at a time."""
-    answer = torch.zeros(behaviours.mask.shape, device=device)
-    for some in passes(behaviours, num_tokens):
+    """float32[B, T]: what is said of all rows, asked of so many of like length at a time, by whoever is there."""
+    answer, world = torch.zeros(behaviours.mask.shape, device=device), parallel.world()
+    for some in itertools.islice(passes(behaviours, num_tokens), world.rank, None, world.size):
         answer[some.to(device)] = said(behaviours[some].to(device))
+    parallel.add_up([answer])
     return answer
 
 

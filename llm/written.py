@@ -29,6 +29,7 @@ from llm.sampler import check_sampler
 from llm.speech import Speech
 from llm.table import WrittenTask
 from llm.voices import Voices, manner_of
+from unified_irl import parallel
 from unified_irl.contracts import Metrics, Parts, RewardFunction, Sampler
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
@@ -71,7 +72,8 @@ class WrittenDomain:
         for kind in (*ANSWERED, "prompts"):
             if (prepared := preparation.prepared(kind)) is not None:
                 found[kind] = prepared.rows
-                print("\n".join(prepared.report), file=sys.stderr, flush=True)
+                if parallel.world().is_first:
+                    print("\n".join(prepared.report), file=sys.stderr, flush=True)
         return found
 
     @property

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from unified_irl import parallel
 from unified_irl.batch import Batch, Normaliser
 from unified_irl.contracts import LossFunction, State
 from unified_irl.descent_config import DescentConfig
@@ -34,6 +36,7 @@ class Descent:
         """One step; the losses and metrics of the micro-batches add up to those of the batch."""
         self.optimiser.zero_grad(set_to_none=True)
         total = self._over_pieces(loss, batch, normaliser, backward=True)
+        parallel.add_up([_gradient(one) for one in self.parameters] if parallel.world().size > 1 else [])
         self.step(step_size)
         return total
 
@@ -47,13 +50,22 @@ class Descent:
     ) -> dict[str, Tensor]:
         device = self.parameters[0].device
         total: dict[str, Tensor] = {}
-        for piece in batch.micro_batches(self.config.micro_batch_size):
-            value, metrics = loss(piece if device.type == "cpu" else piece.to(device), normaliser)
-            if backward:
-                value.backward()  # type: ignore[no-untyped-call]
-            for name, metric in {"loss": value.detach(), **metrics}.items():
-                total[name] = total[name] + metric if name in total else metric
-        return total
+        pieces = list(self._pieces(batch))
+        with parallel.alone():
+            for piece in pieces:
+                value, metrics = loss(piece if device.type == "cpu" else piece.to(device), normaliser)
+                if backward:
+                    value.backward()  # type: ignore[no-untyped-call]
+                for name, metric in {"loss": value.detach(), **metrics}.items():
+                    total[name] = total[name] + metric if name in total else metric
+        return _summed(total, device) if parallel.world().size > 1 else total
+
+    def _pieces(self, batch: Batch) -> Iterator[Batch]:
+        """The micro-batches; where several processes share a batch, those of this one."""
+        world, size = parallel.world(), self.config.micro_batch_size
+        share = -(-batch.size // world.size)
+        pieces = batch.micro_batches(min(size, share) if size else share if world.size > 1 else 0)
+        return itertools.islice(pieces, world.rank, None, world.size)
 
     def step(self, step_size: float = 1.0) -> None:
         """Apply the gradient that the parameters hold."""
@@ -70,3 +82,19 @@ class Descent:
     def load_state_dict(self, state: State) -> None:
         self.optimiser.load_state_dict(state["optimiser"])
         self.num_steps = state["num_steps"]
+
+
+def _gradient(parameter: Parameter) -> Tensor:
+    """A process without a piece of the batch has none yet."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _summed(metrics: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Over all processes, some of which may have had nothing to measure."""
+    total: dict[str, Tensor] = {}
+    for one in parallel.gather({name: metric.cpu() for name, metric in metrics.items()}):
+        for name, metric in one.items():
+            total[name] = total[name] + metric if name in total else metric
+    return {name: metric.to(device) for name, metric in total.items()}

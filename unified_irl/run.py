@@ -72,6 +72,18 @@ def train(learner: Learner, directory: RunDirectory, config: RunConfig, tracking
     return result
 
 
+def follow(learner: Learner, checkpoints: Path, config: RunConfig) -> None:
+    """Go through the rounds of a run that another process writes down."""
+    newest = checkpoint.latest(checkpoints)
+    if newest is not None:
+        load(learner, newest)
+    scores: Metrics = {}
+    while not learner.finished:
+        _, scores = _round(learner, config)
+    if not scores:
+        evaluate(learner)
+
+
 def _due(learner: Learner, config: RunConfig, seconds: float) -> bool:
     """Whether it is time for a checkpoint; when it is taken decides nothing of what is learnt."""
     by_rounds = config.checkpoint_every and learner.num_rounds % config.checkpoint_every == 0

@@ -13,4 +13,5 @@ def main(arguments: list[str]) -> None:
     from experiments.show import show_result
     from experiments.train import resume
 
-    show_result(run, resume(Path(run)), Path(run))
+    if (result := resume(Path(run))) is not None:
+        show_result(run, result, Path(run))

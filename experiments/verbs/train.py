@@ -29,10 +29,11 @@ def main(arguments: list[str]) -> None:
         Flags(**{field.name: getattr(default, field.name) for field in fields(default)}),
     )
     from experiments.show import show_result
-    from experiments.train import train
+    from experiments.train import is_helper, train
 
-    if remark := chosen.note(config.method):
+    if (remark := chosen.note(config.method)) and not is_helper():
         print(f"note: {remark}")
     path = Path(config.out or f"runs/{task_name}-{method_name}-{config.seed}")
     result = train(task_name, config, path, command.typed())
-    show_result(f"{task_name} {method_name}, seed {config.seed}", result, path)
+    if result is not None:
+        show_result(f"{task_name} {method_name}, seed {config.seed}", result, path)

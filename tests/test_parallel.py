@@ -1,0 +1,150 @@
+"""Several processes at one run: the same numbers as one, and a clear end when one of them is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.tiny import make
+from llm.sampler import Completions
+from unified_irl import parallel
+from unified_irl.parallel import World
+
+torch.set_num_threads(1)
+SMALL = (
+    "--task.data.completion-tokens", 12, "--task.num-examined", 7, "--method.phases.0.rounds", 4,
+    "--method.warm-start.rounds", 5, "--run.evaluate-every", 1, "--run.checkpoint-every", 1, "--run.keep", 2,
+)  # fmt: skip
+PLAIN = (  # Adam's first steps are signs of gradients, and a sum in another order may turn one that is nearly zero
+    "--method.policy-descent.optimiser", "sgd", "--method.policy-descent.learning-rate", 0.1,
+    "--method.reward-descent.optimiser", "sgd", "--method.reward-descent.learning-rate", 0.1,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    make(folder, "llama", 40, 0)
+    return folder
+
+
+def started(count: int, words: list[Any], place: Path) -> list[subprocess.Popen[str]]:
+    """So many processes with one command, as a launcher starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "experiments.cli", *map(str, words)],
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Exit code, output and complaints of each."""
+    said = [one.communicate(timeout=240) for one in processes]
+    return [(one.returncode, *words) for one, words in zip(processes, said, strict=True)]
+
+
+def train(tiny: Path, method: str, out: Path, *flags: Any) -> list[Any]:
+    return ["train", "hf", method, "--model", tiny / "model", "--demonstrations", tiny / "ultrachat.jsonl",
+            "--preferences", tiny / "ultrafeedback.jsonl", "--task.cache", out.parent / "cache", "--out", out, *SMALL,
+            *flags]  # fmt: skip
+
+
+def rows(run: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", ["aihf", "self-play-aihf"])
+def test_two_processes_compute_what_one_does(method: str, tiny: Path, tmp_path: Path) -> None:
+    """Every loss and every examination of own samples, through cloning, climbing and learning from all feedback."""
+    flags = (*PLAIN, "--method.phases.0.reward-steps", 2, "--method.phases.0.batch-size", 7)
+    for count in (1, 2):
+        told = ended(started(count, train(tiny, method, tmp_path / f"of-{count}", *flags), tmp_path))
+        assert [code for code, *_ in told] == [0] * count, told
+        assert all(out == "" for _, out, _ in told[1:]), "one of them speaks"
+    one, two = (rows(tmp_path / f"of-{count}") for count in (1, 2))
+    assert len(one) == len(two) == 9
+    for alone, together in zip(one, two, strict=True):
+        assert together == pytest.approx(alone, abs=1e-5, rel=1e-5)
+
+
+def test_where_one_is_killed_the_other_says_so_and_both_resume(tiny: Path, tmp_path: Path) -> None:
+    """From the last checkpoint on as if nothing had happened, but for the last digits."""
+    flags = (*PLAIN, "--method.phases.0.rounds", 8)
+    whole = ended(started(2, train(tiny, "aihf", tmp_path / "whole", *flags), tmp_path))
+    assert [one[0] for one in whole] == [0, 0]
+    run = tmp_path / "killed"
+    writer, helper = started(2, train(tiny, "aihf", run, *flags), tmp_path)
+    while not (run / "metrics.jsonl").exists() or len(rows(run)) < 7:
+        assert writer.poll() is None
+        time.sleep(0.02)
+    helper.send_signal(signal.SIGKILL)
+    (code, _, complaint), (killed, *_) = ended([writer, helper])
+    assert (code, killed) == (2, -signal.SIGKILL)
+    assert "error: Another process of this run is gone, or was never there" in complaint
+    assert "start all processes again with `resume`" in complaint
+    assert "Traceback" not in complaint
+    assert [one[0] for one in ended(started(2, ["resume", run], tmp_path))] == [0, 0]
+    for alone, together in zip(rows(tmp_path / "whole"), rows(run), strict=True):
+        assert together == pytest.approx(alone, abs=1e-4, rel=1e-4)
+    finished = ended(started(2, ["resume", run], tmp_path))
+    assert [one[0] for one in finished] == [0, 0]
+
+
+def test_worlds_that_do_not_share_their_work_say_so(tmp_path: Path) -> None:
+    told = ended(started(2, ["train", "walks", "bc", "--out", tmp_path / "it"], tmp_path))
+    assert all(code == 2 for code, *_ in told)
+    assert "walks runs in one process, but 2 were started; start one." in told[0][2]
+    assert not (tmp_path / "it").exists()
+
+
+@pytest.mark.slow
+def test_accelerate_launches_it(tiny: Path, tmp_path: Path) -> None:
+    words = [*map(str, train(tiny, "aihf", tmp_path / "it", *PLAIN))]
+    program = Path(sys.executable).with_name("accelerate")
+    launch = [program, "launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
+              "--dynamo_backend", "no", "-m", "experiments.cli"]  # fmt: skip
+    done = subprocess.run([*launch, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "everything is in" in done.stdout
+    assert len(rows(tmp_path / "it")) == 9
+
+
+def test_shares_are_even_and_complete() -> None:
+    for count in range(8):
+        shares = [World(rank, 3).share(count).tolist() for rank in range(3)]
+        assert sorted(row for share in shares for row in share) == list(range(count))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6])
+def test_shares_of_samples_are_woven_into_their_places(count: int) -> None:
+    every = Completions(torch.arange(count * 2).view(count, 2), torch.arange(count), torch.arange(count) > 2,
+                        torch.rand(count, 2))  # fmt: skip
+    parts = [Completions(*(part[World(rank, 3).share(count)] for part in vars(every).values())) for rank in range(3)]
+    for woven, whole in zip(vars(Completions.woven(parts)).values(), vars(every).values(), strict=True):
+        assert torch.equal(woven, whole)
+
+
+def test_alone_nobody_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_world", World(1, 3))
+    with parallel.alone():
+        assert parallel.world() == World()
+        assert parallel.gather("mine") == ["mine"]
+    assert parallel.world() == World(1, 3)
