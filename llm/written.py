@@ -246,6 +246,8 @@ class Asked:
             kind: torch.tensor([number.setdefault(_key(some.prompt(row)), len(number)) for row in range(len(some))])
             for kind, some in rows.items()
         }
+        if "preferences" in rows:  # both sides of a comparison answer what its first side does
+            self.of_row["preferences"] = self.of_row["preferences"][::2].repeat_interleave(2)
         self.is_aside = torch.zeros(len(number), dtype=torch.bool)
         for kind in ANSWERED:
             if kind in rows:

@@ -43,7 +43,12 @@ def _of_file(path: Path) -> Iterator[Row]:
     kind = _kind(path)
     if not kind:
         raise UserError(f"{path} is none of {', '.join(KINDS)}; save its rows as one of these.")
-    if path.stat().st_size == 0:
+    try:
+        with path.open("rb") as file:
+            is_empty = not file.read(1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {_brief(error)}. Mend that, and try again.") from error
+    if is_empty:
         raise UserError(f"{path} is empty; expected rows.")
     if kind == ".parquet":
         return _of_parquet(path)
