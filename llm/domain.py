@@ -18,21 +18,20 @@ from llm.data.chat import Spoken
 from llm.data.records import Prompt, Reply, Unfit
 from llm.examination import WordSpeaker
 from llm.models import context_length
-from llm.references import Remembering
 from llm.speech import Speech, lengths
-from llm.voices import Voices, manner_of
-from unified_irl.contracts import Metrics, Parts, RewardFunction, Sampler
+from llm.voices import Voiced, Voices, manner_of
+from unified_irl.contracts import Metrics, RewardFunction, Sampler
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.feedback import Demonstrations, Preferences
 from unified_irl.feedback_files import load_demonstrations, load_preferences
-from unified_irl.methods import Method, Phase
+from unified_irl.methods import Phase
 from unified_irl.trajectories import Contexts, Trajectories
 
 Feedback = TypeVar("Feedback", Demonstrations, Preferences)
 
 
-class LanguageDomain:
+class LanguageDomain(Voiced):
     """Contexts are the task's prompts; some of them are kept for examinations."""
 
     def __init__(self, config: PeopledConfig, seed: int, task: LanguageTask) -> None:
@@ -46,7 +45,6 @@ class LanguageDomain:
             config, seed, base, lambda: base_model(config.model, task, self.cache)[0], manner, self.cache
         )
         self.contexts: Contexts = self.codec.contexts(task.prompts)
-        self.sharpness = 1.0
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -63,11 +61,6 @@ class LanguageDomain:
             raise Unfit("is a conversation, but this task knows plain texts")
         prompt, answer = self.codec.prompt(asked), self.codec.completion(answered.strip())
         return Spoken([*prompt, *answer], [(len(prompt), len(prompt) + len(answer))])
-
-    @property
-    def start(self) -> Remembering:
-        """The base model, as it speaks before anything is learnt."""
-        return self.voices.start
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
@@ -135,21 +128,6 @@ class LanguageDomain:
         inside_BT = torch.arange(width) < asked.data["length"][:, None]
         same_BT = (side.data["token"] == prompt_BT) & ~side.mask
         return (side.context_id < 0) | (same_BT | ~inside_BT).all(1)
-
-    def build(self, method: Method) -> Parts:
-        for phase in method.stages:
-            if phase.learns_preferences:
-                self.sharpness = phase.preference_sharpness
-        return self.voices.build(method, lambda: self._fixed(method))
-
-    def _fixed(self, method: Method) -> list[Trajectories]:
-        """The data that stay the same throughout a run."""
-        data = []
-        if method.uses_demonstrations and self.demonstrations is not None:
-            data.append(self.demonstrations.trajectories)
-        if method.uses_preferences and self.preferences is not None:
-            data += [self.preferences.first, self.preferences.second]
-        return data
 
     def ask(
         self, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, generator: Generator

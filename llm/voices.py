@@ -19,6 +19,7 @@ from llm.sampler import complete
 from llm.speech import Manner
 from unified_irl.contracts import Parts
 from unified_irl.errors import UserError
+from unified_irl.feedback import Demonstrations, Preferences
 from unified_irl.rows import Method
 from unified_irl.trajectories import Trajectories
 
@@ -78,6 +79,36 @@ class Voices:
         self.is_shared = True
         shared = Shared(self.base, config.lora, self.seed)
         return Adapter(shared, "policy"), Adapter(shared, "reward") if explicit else None, Base(shared)
+
+
+class Voiced:
+    """What domains of language have in common: voices, and data that they speak about."""
+
+    voices: Voices
+    demonstrations: Demonstrations | None
+    preferences: Preferences | None
+    sharpness = 1.0
+    """How sharply people are taken to choose by the method that was built last."""
+
+    @property
+    def start(self) -> Remembering:
+        """The model as it speaks before anything is learnt."""
+        return self.voices.start
+
+    def build(self, method: Method) -> Parts:
+        for phase in method.stages:
+            if phase.learns_preferences:
+                self.sharpness = phase.preference_sharpness
+        return self.voices.build(method, lambda: self._fixed(method))
+
+    def _fixed(self, method: Method) -> list[Trajectories]:
+        """The data that stay the same throughout a run."""
+        data = []
+        if method.uses_demonstrations and self.demonstrations is not None:
+            data.append(self.demonstrations.trajectories)
+        if method.uses_preferences and self.preferences is not None:
+            data += [self.preferences.first, self.preferences.second]
+        return data
 
 
 def device_of(config: LanguageConfig) -> str:

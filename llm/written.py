@@ -24,17 +24,16 @@ from llm.data.records import Prompt, Reply
 from llm.data.rows import Answers, Prompts, Rows
 from llm.judges import Judge, judge_called
 from llm.models import check_head, context_length, load
-from llm.references import Remembering
 from llm.sampler import check_sampler
 from llm.speech import Speech
 from llm.table import WrittenTask
-from llm.voices import Voices, manner_of
+from llm.voices import Voiced, Voices, manner_of
 from unified_irl import parallel
-from unified_irl.contracts import Metrics, Parts, RewardFunction, Sampler
+from unified_irl.contracts import Metrics, RewardFunction, Sampler
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.feedback import Demonstrations, Preferences, Provenance
-from unified_irl.methods import Method, Phase
+from unified_irl.methods import Phase
 from unified_irl.trajectories import Trajectories
 
 ANSWERED = ("demonstrations", "preferences")
@@ -42,7 +41,7 @@ WHOLE = 2**24
 """Data of so many tokens, padding included, are kept as one table; of more, rows are read where they are needed."""
 
 
-class WrittenDomain:
+class WrittenDomain(Voiced):
     """Contexts are the prompts of the data, but for those set aside."""
 
     def __init__(self, config: WrittenTask, seed: int) -> None:
@@ -64,7 +63,6 @@ class WrittenDomain:
         manner = manner_of(config, _end(self.rows), data.completion_tokens)
         self.voices = Voices(config, seed, base, lambda: load(config.model)[0], manner, self.cache)
         self.asked = Asked(self.rows, data.held_out, self.data_seed)
-        self.sharpness = 1.0
 
     def _prepared(self, room: int) -> dict[str, Rows]:
         preparation = Preparation(self.config.data, self.scribe, room, self.data_seed, self.cache)
@@ -87,11 +85,6 @@ class WrittenDomain:
     def spelt(self, asked: Prompt, answered: Reply) -> Spoken:
         """A prompt and an answer as this world spells them."""
         return self.scribe.spoken(asked, answered)
-
-    @property
-    def start(self) -> Remembering:
-        """The model as it speaks before anything is learnt."""
-        return self.voices.start
 
     @cached_property
     def contexts(self) -> Prompts:
@@ -131,21 +124,6 @@ class WrittenDomain:
                 Provenance(maker="people", labeller="people", source=" ".join(self.config.data.preferences.files)),
             ),
         )
-
-    def build(self, method: Method) -> Parts:
-        for phase in method.stages:
-            if phase.learns_preferences:
-                self.sharpness = phase.preference_sharpness
-        return self.voices.build(method, lambda: self._fixed(method))
-
-    def _fixed(self, method: Method) -> list[Trajectories]:
-        """The data that stay the same throughout a run."""
-        data = []
-        if method.uses_demonstrations and self.demonstrations is not None:
-            data.append(self.demonstrations.trajectories)
-        if method.uses_preferences and self.preferences is not None:
-            data += [self.preferences.first, self.preferences.second]
-        return data
 
     def ask(
         self, own: Trajectories, reward: RewardFunction, count: int, phase: Phase, gamma: float, generator: Generator
