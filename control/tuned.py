@@ -33,6 +33,9 @@ class Pace:
     """Units of the layers of actor and critics."""
     num_simulators: int = 1
     """Simulators that make a step each for every update."""
+    settles: bool = False
+    """Whether the reward is at rest after five sixths of the run, and the networks' step sizes fall through its second
+    half: a policy of many updates swings to the end otherwise."""
 
     @property
     def is_long(self) -> bool:
@@ -41,7 +44,7 @@ class Pace:
 
 
 USUAL = Pace(round_=1000, num_rounds=400, beta=0.05)
-PLANAR = replace(USUAL, hidden=(128, 128), num_simulators=2)
+PLANAR = replace(USUAL, hidden=(128, 128), num_simulators=2, num_rounds=600, settles=True)
 PACES: dict[str, Pace] = {
     # Small robots do with small networks, which take a fraction of the time. Steps cost less than updates.
     "pendulum": Pace(round_=200, num_rounds=60, beta=0.1, learning_rate=1e-3, segment=25, hidden=(64, 64)),
@@ -67,6 +70,7 @@ def pace(name: str) -> Pace:
 def settings(name: str) -> ControlConfig:
     """The settings a robot starts from."""
     one, speed = robot(name), pace(name)
+    updates = speed.num_rounds * speed.round_
     return ControlConfig(
         robot=name,
         people=PeopleConfig(segment_length=speed.segment),
@@ -77,6 +81,7 @@ def settings(name: str) -> ControlConfig:
             hidden=speed.hidden,
             updates_per_step=1.0 / speed.num_simulators,
             num_simulators=speed.num_simulators,
+            settling=(updates // 2, updates) if speed.settles else (0, 0),
             learning_starts=one.learning_starts if speed.is_long else 500,
             critic_warmup=speed.round_,
             precision="auto",
@@ -112,11 +117,11 @@ def note(method: Method) -> str:
         )
     if method.init == "clone" and not any(phase.needs_own_samples for phase in method.phases):
         said.append("The policy is cloned from the demonstrations first; --method.init base begins without them.")
-    steps = sum(phase.rounds * phase.reward_steps for phase in method.phases)
-    if method.reward_descent.schedule == "cosine" and method.reward_descent.total_steps != steps:
+    steps, rest = sum(phase.rounds * phase.reward_steps for phase in method.phases), method.reward_descent.total_steps
+    if method.reward_descent.schedule == "cosine" and not 0.8 * steps <= rest <= steps:
         said.append(
-            f"The reward's step size reaches zero after {method.reward_descent.total_steps} steps, but {steps} are "
-            f"planned; --method.reward-descent.total-steps {steps} would fit."
+            f"The reward's step size reaches zero after {rest} steps, but {steps} are planned; "
+            f"--method.reward-descent.total-steps {steps} would fit (and task.sac.settling, where it is set)."
         )
     return " ".join(said)
 
@@ -125,7 +130,8 @@ def _settling(method: Method, speed: Pace) -> DescentConfig:
     """A reward that learns beside the policy comes to rest toward the end, and the policy with it."""
     if not any(phase.needs_own_samples for phase in method.phases):
         return DescentConfig(learning_rate=1e-3)
-    return DescentConfig(learning_rate=1e-3, schedule="cosine", total_steps=speed.num_rounds * REWARD_STEPS)
+    steps = speed.num_rounds * REWARD_STEPS
+    return DescentConfig(learning_rate=1e-3, schedule="cosine", total_steps=steps * 5 // 6 if speed.settles else steps)
 
 
 def _phase(phase: Phase, method: Method, one: Robot, speed: Pace) -> Phase:
@@ -177,7 +183,7 @@ def expert_settings(name: str) -> ControlConfig:
         learn_from="ground truth",
         ends="as they come",
         people=replace(usual.people, num_demonstrations=0, num_preferences=0),
-        sac=replace(usual.sac, temperature="auto"),
+        sac=replace(usual.sac, temperature="auto", settling=(0, 0)),
     )
 
 

@@ -61,6 +61,20 @@ def test_a_schedule_that_no_longer_fits_is_told() -> None:
     assert "--method.reward-descent.total-steps 12000" in tuned.note(longer)
 
 
+def test_long_runs_come_to_rest() -> None:
+    """The reward first, and the networks' step sizes by the last update; nothing is remarked about that."""
+    for name in ("ml-irl", "aihf"):
+        config = default_config("halfcheetah", name)
+        (phase,) = config.method.phases
+        assert config.task.sac.settling == (
+            phase.rounds * phase.policy_updates // 2,
+            phase.rounds * phase.policy_updates,
+        )
+        assert config.method.reward_descent.total_steps == phase.rounds * phase.reward_steps * 5 // 6
+        assert tuned.note(config.method) == ""
+    assert tuned.expert_settings("halfcheetah").sac.settling == (0, 0)
+
+
 @pytest.mark.parametrize("name", SUITES)
 def test_suites_are_comparisons_that_can_be_computed(name: str) -> None:
     config = SUITES[name]
