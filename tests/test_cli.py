@@ -287,7 +287,7 @@ def test_help_appears_at_once_and_without_torch() -> None:
     ("words", "sentence"),
     [
         ("trian", "error: There is no verb called 'trian'. Did you mean train"),
-        ("xyz", "error: There is no verb called 'xyz'. Known: bench, collect,"),
+        ("xyz", "error: There is no verb called 'xyz'. Known: bench, chat, collect,"),
         ("train", "error: 'train' needs TASK: unified-irl train TASK METHOD [flags]."),
         ("train walks", "error: 'train' needs METHOD: unified-irl train TASK METHOD [flags]."),
         ("train walk aihf", "error: There is no task called 'walk'. Did you mean walks"),
@@ -776,8 +776,8 @@ def test_what_went_bad_in_the_last_step_is_neither_saved_nor_a_result(
 
     step = Descent.step
 
-    def ruinous(self: Descent) -> None:
-        step(self)
+    def ruinous(self: Descent, step_size: float = 1.0) -> None:
+        step(self, step_size)
         if self.num_steps == after:
             with torch.no_grad():
                 self.parameters[0].fill_(torch.nan)

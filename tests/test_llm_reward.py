@@ -28,11 +28,13 @@ LENGTH = OWN.mask.sum(1)
 
 
 def reward_of(role: Role | None = None, *, bias: float = 0.0, opinions: bool = False, **config: Any) -> TextReward:
-    """A reward that pays the bias, and more that differs from token to token if it is to have opinions."""
+    """A reward that pays the bias, and more that differs from token to token if it is to have opinions. One that pays
+    for whole completions has no bias, since no comparison could tell it."""
     slow = replace(gentle(), learning_rate=1e-3)
     reward = TextReward(role or Whole(model_of("llama")), RewardConfig(**config), slow, 128)
     with torch.no_grad():
-        reward.head.bias.fill_(bias)
+        if reward.head.bias is not None:
+            reward.head.bias.fill_(bias)
         if opinions:
             reward.head.weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
     return reward
@@ -77,10 +79,10 @@ def test_it_is_zero_at_first(level: Any, kind: str) -> None:
 
 
 def test_it_pays_for_tokens_or_for_the_last_of_them() -> None:
-    """A reward of 2 for whatever is read: every chosen token gets it, or the last one."""
+    """A reward of 2 for whatever is read goes to every chosen token; opinions to all of them, or to the last one."""
     last = OWN.mask & (OWN.mask.cumsum(1) == LENGTH[:, None])
     assert torch.equal(says(reward_of(bias=2.0)), 2.0 * OWN.mask)
-    assert torch.equal(says(reward_of(bias=2.0, level="sequence")), 2.0 * last)
+    assert reward_of(level="sequence").head.bias is None
     every, once = says(reward_of(opinions=True)), says(reward_of(opinions=True, level="sequence"))
     assert len(every[OWN.mask].unique()) > 50
     torch.testing.assert_close(once, every * last)
