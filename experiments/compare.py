@@ -19,9 +19,9 @@ def compare(config: CompareConfig, command: list[str]) -> dict[str, Any]:
     from unified_irl.environment import describe_environment
 
     root, matrix = Path(config.out), Matrix(config)
-    entries_of(matrix, {})  # what cannot be run is told before anything is
-    tuning = tune(matrix, report)
-    entries = entries_of(matrix, {(row["task"], row["method"]): row["chosen"] for row in tuning})
+    entries = entries_of(matrix, {})  # what cannot be run is told before anything is tuned
+    if tuning := tune(matrix, report):
+        entries = entries_of(matrix, {(row["task"], row["method"]): row["chosen"] for row in tuning})
     outcomes = run_cells([entry.cell for entry in entries], root / "cells", run_cell, num_workers=config.workers,
                          report=report)  # fmt: skip
     rows = [

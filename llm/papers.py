@@ -179,11 +179,9 @@ def _phase(phase: Phase, method: Method, paper: Paper) -> Phase:
 
 
 def _direct(phase: Phase, method: Method, paper: Paper) -> Phase:
-    """Ratios. SPIN takes the whole data four times, with two epochs each; IRFT five parts of them, an epoch each."""
+    """Ratios. SPIN takes the whole data four times, with two epochs each; others five parts of them, an epoch each."""
     if not phase.needs_own_samples:
         return replace(phase, rounds=_batches(max(paper.num_shown if phase.clones else 0, paper.num_compared)))
-    if method.name == "irft":
-        return replace(phase, rounds=5, prompts=0.2, reward_steps=_batches(paper.num_shown // 5))
     if method.name == "spin":
         return replace(phase, rounds=4, prompts=1.0, reward_steps=_batches(paper.num_shown, epochs=2))
     return replace(phase, rounds=5, prompts=0.2, reward_steps=_batches(paper.num_shown // 5))

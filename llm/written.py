@@ -34,7 +34,7 @@ from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.feedback import Demonstrations, Preferences, Provenance
 from unified_irl.methods import Phase
-from unified_irl.trajectories import Trajectories
+from unified_irl.trajectories import Contexts, Trajectories
 
 ANSWERED = ("demonstrations", "preferences")
 WHOLE = 2**24
@@ -91,6 +91,15 @@ class WrittenDomain(Voiced):
         return self.asked.prompts(aside=False)
 
     @cached_property
+    def prompts_aside(self) -> Prompts:
+        return self.asked.prompts(aside=True)
+
+    @cached_property
+    def examined(self) -> Contexts:
+        """Those of them that an examination looks at."""
+        return self.prompts_aside[: self.config.num_examined]
+
+    @cached_property
     def demonstrations(self) -> Demonstrations | None:
         return self._shown(aside=False)
 
@@ -134,7 +143,7 @@ class WrittenDomain(Voiced):
                 f"phase '{phase.name}' asks about what the policy says, but this task has nobody to ask: name a judge "
                 "(--task.judge), or let queries be 0."
             )
-        answers = self._answers(own, self.asked.prompts(aside=False))
+        answers = self._answers(own, self.contexts)
 
         def choose(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
             felt = [torch.tensor(judge([answers[k] for k in side.tolist()])).double() for side in (first, second)]
@@ -171,8 +180,7 @@ class WrittenDomain(Voiced):
         it and a learnt reward prefer what people preferred. The score is 0 at the start: wins against it before the
         judge, where there is one; otherwise the gain in likelihood of demonstrations, or in choices between answers."""
         assert isinstance(policy, Speech)
-        asked = self.asked.prompts(aside=True)
-        own = policy.sample(asked[: self.config.num_examined], stream(self.seed, "examination"))
+        own = policy.sample(self.examined, stream(self.seed, "examination"))
         metrics = {
             "kl_to_start": examination.mean_kl(policy, self.start, own),
             "length": float(own.mask.sum(1).float().mean()),
@@ -180,7 +188,7 @@ class WrittenDomain(Voiced):
         }
         scores = []
         if self.judge is not None:
-            judged, before = self.judge(self._answers(own, asked)), self._judged_at_first
+            judged, before = self.judge(self._answers(own, self.prompts_aside)), self._judged_at_first
             wins = examination.win_rate(torch.tensor(judged), torch.tensor(before))
             metrics |= {"judged": fmean(judged), "start_judged": fmean(before), "win_rate": wins}
             scores.append(2.0 * wins - 1.0)
@@ -205,9 +213,8 @@ class WrittenDomain(Voiced):
     def _judged_at_first(self) -> list[float]:
         """What the judge says of the start's answers to the same prompts."""
         assert self.judge is not None
-        asked = self.asked.prompts(aside=True)
-        own = self.start.sample(asked[: self.config.num_examined], stream(self.data_seed, "scale"))
-        return self.judge(self._answers(own, asked))
+        own = self.start.sample(self.examined, stream(self.data_seed, "scale"))
+        return self.judge(self._answers(own, self.prompts_aside))
 
     def _some(self, behaviours: Trajectories) -> Trajectories:
         """As many as an examination looks at."""

@@ -36,7 +36,8 @@ class Descent:
         """One step; the losses and metrics of the micro-batches add up to those of the batch."""
         self.optimiser.zero_grad(set_to_none=True)
         total = self._over_pieces(loss, batch, normaliser, backward=True)
-        parallel.add_up([_gradient(one) for one in self.parameters] if parallel.world().size > 1 else [])
+        if parallel.world().size > 1:
+            parallel.add_up([_gradient(one) for one in self.parameters])
         self.step(step_size)
         return total
 
@@ -50,14 +51,13 @@ class Descent:
     ) -> dict[str, Tensor]:
         device = self.parameters[0].device
         total: dict[str, Tensor] = {}
-        pieces = list(self._pieces(batch))
+        pieces = self._pieces(batch)
         with parallel.alone():
             for piece in pieces:
                 value, metrics = loss(piece if device.type == "cpu" else piece.to(device), normaliser)
                 if backward:
                     value.backward()  # type: ignore[no-untyped-call]
-                for name, metric in {"loss": value.detach(), **metrics}.items():
-                    total[name] = total[name] + metric if name in total else metric
+                _add(total, {"loss": value.detach(), **metrics})
         return _summed(total, device) if parallel.world().size > 1 else total
 
     def _pieces(self, batch: Batch) -> Iterator[Batch]:
@@ -91,10 +91,14 @@ def _gradient(parameter: Parameter) -> Tensor:
     return parameter.grad
 
 
+def _add(total: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:
+    for name, metric in metrics.items():
+        total[name] = total[name] + metric if name in total else metric
+
+
 def _summed(metrics: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     """Over all processes, some of which may have had nothing to measure."""
     total: dict[str, Tensor] = {}
     for one in parallel.gather({name: metric.cpu() for name, metric in metrics.items()}):
-        for name, metric in one.items():
-            total[name] = total[name] + metric if name in total else metric
+        _add(total, one)
     return {name: metric.to(device) for name, metric in total.items()}

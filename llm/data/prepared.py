@@ -31,7 +31,6 @@ from unified_irl.serialise import content_hash, path_hash
 
 VERSION = 2
 """Goes up when rows are read or spelt in another way."""
-KINDS = ("demonstrations", "preferences", "prompts")
 REPORT = "report.json"
 PATIENCE = 5.0
 """Seconds between two lines of progress."""
