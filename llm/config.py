@@ -83,6 +83,10 @@ class RewardConfig:
     """What it says lies within ± this, by a tanh; 0 leaves it free."""
     train: Literal["all", "head"] = "all"
     """What learns: body (or its adapter) and head, or the head alone."""
+    given: str = ""
+    """A reward to climb that is not learnt: a classifier of transformers with one label and a tokenizer of its own, or
+    a function as module:function. Paid token by token, a token gets what the judge's number changed by with it. Nothing
+    may teach it: let reward_steps of the phases be 0."""
     normalise: Literal["never", "at first"] = "never"
     """Shift and scale what the policy climbs by what the reward said of the first samples it was asked about. The
     numbers are kept from then on: scaled anew each time, a reward that has collapsed would look as lively as ever."""

@@ -50,6 +50,11 @@ class LanguageDomain(Voiced):
     def tokenizer(self) -> PreTrainedTokenizerFast:
         return self.codec.tokenizer
 
+    def answers(self, own: Trajectories) -> list[tuple[Prompt, Reply]]:
+        self.check_asked(own)
+        asked = [self.task.prompts[one] for one in own.context_id.tolist()]
+        return list(zip(asked, self.codec.texts(own)[0], strict=True))
+
     def asked_tokens(self, asked: Prompt) -> list[int]:
         """A prompt as this world spells it."""
         assert isinstance(asked, str)

@@ -51,8 +51,9 @@ class RewardJudge:
 class Classifier:
     """A model of transformers that reads one number off a prompt and its answer, spelt by its own tokenizer."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, device: str) -> None:
         self.model, self.scribe = _classifier(config)
+        self.model.to(device)
         self.padding = self.model.config.pad_token_id
 
     @torch.no_grad()
@@ -125,11 +126,11 @@ class Function:
         return numbers
 
 
-def judge_called(name: str, allow_download: bool) -> Judge:
+def judge_called(name: str, allow_download: bool, device: str) -> Judge:
     """A function, where the name has a colon and is no folder's; otherwise a classifier."""
     if ":" in name and not os.path.isdir(name):
         return Function(name)
-    return Classifier(ModelConfig(path=name, allow_download=allow_download))
+    return Classifier(ModelConfig(path=name, allow_download=allow_download), device)
 
 
 def _plain(text: str | Conversation) -> str | list[dict[str, str]]:

@@ -8,6 +8,7 @@ Shape legend: B behaviours, T columns, D hidden units.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,33 @@ FLAT = 1e-6
 """A spread below which there is nothing to scale by."""
 
 
+class Scale:
+    """How what a reward says is shifted and scaled: never, or by what it said of the first samples of it."""
+
+    def __init__(self, normalise: Literal["never", "at first"]) -> None:
+        self.normalise = normalise
+        self.shift_scale: tuple[float, float] | None = None
+
+    def __call__(self, said_BT: Tensor, rewarded_BT: Tensor) -> Tensor:
+        """The shift is shared by the places of a completion that pay."""
+        if self.normalise == "never":
+            return said_BT
+        if self.shift_scale is None:
+            return_B = said_BT.sum(1)
+            spread = float(return_B.std())
+            self.shift_scale = (float(return_B.mean()), spread if spread > FLAT else 1.0)
+        shift, scale = self.shift_scale
+        rewarded_BT = rewarded_BT.to(said_BT.device)
+        return (said_BT - shift / rewarded_BT.sum(1, keepdim=True) * rewarded_BT) / scale
+
+    def state_dict(self) -> State:
+        return {"shift_scale": None if self.shift_scale is None else list(self.shift_scale)}
+
+    def load_state_dict(self, state: State) -> None:
+        given = state["shift_scale"]
+        self.shift_scale = None if given is None else (given[0], given[1])
+
+
 class TextReward:
     """r(prompt, completion up to a token) for every token, or for the last one alone."""
 
@@ -39,7 +67,7 @@ class TextReward:
                 parameter.zero_()
         body = role.parameters() if config.train == "all" else []
         self.descent = Descent([*self.head.parameters(), *body], descent)
-        self.shift_scale: tuple[float, float] | None = None
+        self.scale = Scale(config.normalise)
 
     def __call__(self, behaviours: Trajectories) -> Tensor:
         with self.role.active():
@@ -73,16 +101,7 @@ class TextReward:
 
         @torch.no_grad()
         def ask(behaviours: Trajectories) -> Tensor:
-            said_BT = self(behaviours)
-            if self.config.normalise == "never":
-                return said_BT
-            if self.shift_scale is None:
-                return_B = said_BT.sum(1)
-                spread = float(return_B.std())
-                self.shift_scale = (float(return_B.mean()), spread if spread > FLAT else 1.0)
-            shift, scale = self.shift_scale
-            count_B1 = behaviours.rewarded.sum(1, keepdim=True).to(said_BT.device)
-            return (said_BT - shift / count_B1 * behaviours.rewarded.to(said_BT.device)) / scale
+            return self.scale(self(behaviours), behaviours.rewarded)
 
         return ask
 
@@ -101,12 +120,11 @@ class TextReward:
             "weights": self.role.weights(),
             "head": dict(self.head.state_dict()),
             "descent": self.descent.state_dict(),
-            "shift_scale": None if self.shift_scale is None else list(self.shift_scale),
+            "scale": self.scale.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         self.role.load(state["weights"])
         self.head.load_state_dict(state["head"])
         self.descent.load_state_dict(state["descent"])
-        given = state["shift_scale"]
-        self.shift_scale = None if given is None else (given[0], given[1])
+        self.scale.load_state_dict(state["scale"])

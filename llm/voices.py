@@ -11,16 +11,18 @@ from transformers import PreTrainedModel
 
 from llm.base import content_of
 from llm.config import LanguageConfig
+from llm.given import GivenReward
+from llm.judges import Asked, judge_called
 from llm.policy import LanguagePolicy
 from llm.references import Remembering
 from llm.reward import TextReward
 from llm.roles import Adapter, Base, Role, Shared, Whole
 from llm.sampler import complete
 from llm.speech import Manner
-from unified_irl.contracts import Parts
+from unified_irl.contracts import Parts, Reward
 from unified_irl.errors import UserError
 from unified_irl.feedback import Demonstrations, Preferences
-from unified_irl.rows import Method
+from unified_irl.rows import Method, Phase
 from unified_irl.trajectories import Trajectories
 
 
@@ -43,8 +45,11 @@ class Voices:
         self.start = Remembering(Whole(self.base), manner)
         """The base model, as it speaks before anything is learnt."""
 
-    def build(self, method: Method, fixed: Callable[[], list[Trajectories]]) -> Parts:
-        """The parts of a method. `fixed` gives the data that stay the same throughout a run."""
+    def build(
+        self, method: Method, fixed: Callable[[], list[Trajectories]], answers: Callable[[Trajectories], Asked]
+    ) -> Parts:
+        """The parts of a method. `fixed` gives the data that stay the same throughout a run, `answers` the texts of
+        behaviours."""
         for phase in method.stages:
             if phase.segment:
                 raise UserError(
@@ -55,9 +60,10 @@ class Voices:
         if self.is_shared:
             self.base = self._placed(self.read())
         content = content_of(self.base) if method.reward == "implicit" else ""
-        policy_role, reward_role, reference_role = self._roles(method.reward == "explicit")
+        given = self._given(method, answers)
+        policy_role, reward_role, reference_role = self._roles(method.reward == "explicit" and given is None)
         policy = LanguagePolicy(policy_role, self.manner, method.policy_descent, config.improve)
-        reward = None
+        reward: Reward | None = given
         if reward_role is not None:
             reward = TextReward(reward_role, config.reward, method.reward_descent, config.tokens_per_pass)
         reference = Remembering(reference_role, self.manner)
@@ -65,6 +71,20 @@ class Voices:
             reference.remember(fixed(), self.cache / "log-probabilities", content)
         self.start = reference
         return Parts(policy, reward, reference)
+
+    def _given(self, method: Method, answers: Callable[[Trajectories], Asked]) -> GivenReward | None:
+        """The reward that the settings name, for methods that climb one and leave it as it is."""
+        config = self.config.reward
+        if not config.given:
+            return None
+        if method.reward != "explicit" or any(_teaches(phase) for phase in method.stages):
+            raise UserError(
+                f"reward.given is '{config.given}', but {method.name} "
+                f"{'climbs no reward' if method.reward != 'explicit' else 'learns one'}; take a method that climbs "
+                "while it learns (aihf, ml-irl or rft) with --method.phases.0.reward-steps 0, or name no given reward."
+            )
+        judge = judge_called(config.given, self.config.model.allow_download, device_of(self.config))
+        return GivenReward(judge, answers, config, self.config.tokens_per_pass)
 
     def _placed(self, base: PreTrainedModel) -> PreTrainedModel:
         base.to(device_of(self.config))
@@ -99,7 +119,19 @@ class Voiced:
         for phase in method.stages:
             if phase.learns_preferences:
                 self.sharpness = phase.preference_sharpness
-        return self.voices.build(method, lambda: self._fixed(method))
+        return self.voices.build(method, lambda: self._fixed(method), self.answers)
+
+    def answers(self, own: Trajectories) -> Asked:
+        """What was asked and what was said, as texts or conversations."""
+        raise NotImplementedError
+
+    def check_asked(self, own: Trajectories) -> None:
+        """A judge has to know what was asked."""
+        if bool((own.context_id < 0).any()):
+            raise UserError(
+                "Some answers belong to no prompt of the task, so a judge cannot be asked about them; score them with "
+                "`unified-irl score`, naming the judge itself."
+            )
 
     def _fixed(self, method: Method) -> list[Trajectories]:
         """The data that stay the same throughout a run."""
@@ -109,6 +141,11 @@ class Voiced:
         if method.uses_preferences and self.preferences is not None:
             data += [self.preferences.first, self.preferences.second]
         return data
+
+
+def _teaches(phase: Phase) -> bool:
+    """Whether its losses move an explicit reward."""
+    return (phase.learns_demonstrations or phase.learns_preferences) and not phase.clones
 
 
 def device_of(config: LanguageConfig) -> str:

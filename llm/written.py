@@ -27,7 +27,7 @@ from llm.models import check_head, context_length, load
 from llm.sampler import check_sampler
 from llm.speech import Speech
 from llm.table import WrittenTask
-from llm.voices import Voiced, Voices, manner_of
+from llm.voices import Voiced, Voices, device_of, manner_of
 from unified_irl import parallel
 from unified_irl.contracts import Metrics, RewardFunction, Sampler
 from unified_irl.errors import UserError
@@ -88,16 +88,13 @@ class WrittenDomain(Voiced):
 
     @cached_property
     def contexts(self) -> Prompts:
-        return self.asked.prompts(aside=False)
-
-    @cached_property
-    def prompts_aside(self) -> Prompts:
-        return self.asked.prompts(aside=True)
+        return self.asked.prompts.part(0, self.asked.num_learnt)
 
     @cached_property
     def examined(self) -> Contexts:
-        """Those of them that an examination looks at."""
-        return self.prompts_aside[: self.config.num_examined]
+        """Some of the prompts that were set aside."""
+        begin = self.asked.num_learnt
+        return self.asked.prompts[begin : begin + self.config.num_examined]
 
     @cached_property
     def demonstrations(self) -> Demonstrations | None:
@@ -143,7 +140,7 @@ class WrittenDomain(Voiced):
                 f"phase '{phase.name}' asks about what the policy says, but this task has nobody to ask: name a judge "
                 "(--task.judge), or let queries be 0."
             )
-        answers = self._answers(own, self.contexts)
+        answers = self.answers(own)
 
         def choose(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
             felt = [torch.tensor(judge([answers[k] for k in side.tolist()])).double() for side in (first, second)]
@@ -155,11 +152,12 @@ class WrittenDomain(Voiced):
     @cached_property
     def judge(self) -> Judge | None:
         """Who judges what the policy says, where the settings name somebody."""
-        return judge_called(self.config.judge, self.config.data.allow_download) if self.config.judge else None
+        name = self.config.judge or self.config.reward.given
+        return judge_called(name, self.config.data.allow_download, device_of(self.config)) if name else None
 
-    def _answers(self, own: Trajectories, prompts: Prompts) -> list[tuple[Prompt, Reply]]:
-        """What was asked and what was said, as texts or conversations."""
-        asked = prompts.texts(own.context_id - prompts.first_id)
+    def answers(self, own: Trajectories) -> list[tuple[Prompt, Reply]]:
+        self.check_asked(own)
+        asked = self.asked.prompts.texts(own.context_id)
         said = self.tokenizer.batch_decode(
             [row[mask][: -1 if over else None] for row, mask, over in
              zip(own.data["token"], own.mask, own.terminated.tolist(), strict=True)]
@@ -188,7 +186,7 @@ class WrittenDomain(Voiced):
         }
         scores = []
         if self.judge is not None:
-            judged, before = self.judge(self._answers(own, self.prompts_aside)), self._judged_at_first
+            judged, before = self.judge(self.answers(own)), self._judged_at_first
             wins = examination.win_rate(torch.tensor(judged), torch.tensor(before))
             metrics |= {"judged": fmean(judged), "start_judged": fmean(before), "win_rate": wins}
             scores.append(2.0 * wins - 1.0)
@@ -214,7 +212,7 @@ class WrittenDomain(Voiced):
         """What the judge says of the start's answers to the same prompts."""
         assert self.judge is not None
         own = self.start.sample(self.examined, stream(self.data_seed, "scale"))
-        return self.judge(self._answers(own, self.prompts_aside))
+        return self.judge(self.answers(own))
 
     def _some(self, behaviours: Trajectories) -> Trajectories:
         """As many as an examination looks at."""
@@ -252,18 +250,22 @@ class Asked:
             )
         return Answers(self.rows[kind], row, self.id[self.of_row[kind][row]])
 
-    def prompts(self, *, aside: bool) -> Prompts:
-        """Those set aside, or the others, in the order of their contexts."""
+    @cached_property
+    def num_learnt(self) -> int:
+        """Prompts that are not set aside."""
+        return int((~self.is_aside).sum())
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """All of them in the order of their contexts."""
         of_all = torch.cat(list(self.of_row.values()))
         source = torch.cat([torch.full_like(one, place) for place, one in enumerate(self.of_row.values())])
         row = torch.cat([torch.arange(len(one)) for one in self.of_row.values()])
         order = of_all.flip(0)
         first = torch.zeros(len(self.id), dtype=torch.long)
         first[order] = torch.arange(len(of_all)).flip(0)  # the earliest row that asks it is written last
-        which = (self.is_aside == aside).nonzero().squeeze(1)
-        which = which[self.id[which].argsort()]
-        begin = int((~self.is_aside).sum()) if aside else 0
-        return Prompts(tuple(self.rows.values()), source[first[which]], row[first[which]], begin)
+        which = first[self.id.argsort()]
+        return Prompts(tuple(self.rows.values()), source[which], row[which])
 
 
 def _key(prompt: Tensor) -> bytes:

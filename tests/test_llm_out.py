@@ -212,7 +212,7 @@ def test_a_run_its_classifier_and_a_function_judge(
     assert learnt.learnt_reward is not None
     asked = [((("user", "how do bees work?"),), (("assistant", f"{thing} work."),)) for thing in ("bees", "maps")]
     ours = RewardJudge(learnt.learnt_reward, learnt.domain.spelt)(asked)
-    theirs = Classifier(ModelConfig(path=str(tmp_path / "out/reward")))(asked)
+    theirs = Classifier(ModelConfig(path=str(tmp_path / "out/reward")), "cpu")(asked)
     assert ours == pytest.approx(theirs, abs=1e-5)
     file = tiny / "ultrafeedback.jsonl"
     outs = []

@@ -196,13 +196,13 @@ def test_a_reward_that_collapses_looks_collapsed() -> None:
     with torch.no_grad():
         reward.head.weight.mul_(1e-3)
     other = reward_of(normalise="at first")
-    assert other.shift_scale is None
+    assert other.scale.shift_scale is None
     other.load_state_dict(reward.state_dict())
     for one in (reward, other):
         paid = one.for_policy()(OWN).sum(1)
         assert float(paid.std()) == pytest.approx(1e-3 * float(lively.std()), rel=1e-3)
     other.load_state_dict(reward_of(normalise="at first").state_dict())
-    assert other.shift_scale is None
+    assert other.scale.shift_scale is None
 
 
 def test_where_all_is_paid_alike_there_is_nothing_to_scale_by() -> None:

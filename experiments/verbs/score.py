@@ -54,4 +54,4 @@ def judge(name: str, config: Flags) -> Judge:
         if learnt.learnt_reward is None:
             raise UserError(f"{name} is a run of {learnt.config.method.name}, which learns no reward; give another.")
         return RewardJudge(learnt.learnt_reward, learnt.domain.spelt)
-    return judge_called(name, config.allow_download)
+    return judge_called(name, config.allow_download, "cpu")

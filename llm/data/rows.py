@@ -187,6 +187,10 @@ class Prompts:
         """All of them at once."""
         return self[:].data
 
+    def part(self, begin: int, end: int) -> Prompts:
+        """Some of them, still unread."""
+        return Prompts(self.sources, self.source_B[begin:end], self.row_B[begin:end], self.first_id + begin)
+
     def texts(self, index: Index) -> list[Prompt]:
         """What was asked, as it was written."""
         places = zip(self.source_B[index].tolist(), self.row_B[index].tolist(), strict=True)
