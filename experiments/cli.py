@@ -18,6 +18,7 @@ VERBS: dict[str, str] = {
     "tiny": "a tiny model and files in well-known layouts",
     "tasks": "the table of tasks",
     "train": "train TASK METHOD [flags]: learn, in a run directory",
+    "forecast": "forecast TASK METHOD [flags]: how long a run will take, and how much memory",
     "resume": "resume RUN: go on with a run where it was killed",
     "evaluate": "evaluate RUN: examine what a run has learnt",
     "export": "export RUN DIRECTORY: the policy and the reward of a robot's run, for other libraries",

@@ -42,6 +42,8 @@ class Task:
     """From settings and a seed to a domain."""
     run: Callable[[Method], RunConfig] = lambda _: RunConfig()
     """How runs of a tuned row are kept."""
+    is_long: bool = False
+    """Whether a run is long enough to be told first what it will need."""
     shares_work: bool = False
     """Whether several processes can work on one run."""
     shorthands: Mapping[str, str] = field(default_factory=dict)
@@ -116,13 +118,16 @@ def _written_domain(config: language.WrittenTask, seed: int) -> Domain:
     return WrittenDomain(config, seed)
 
 
-def _written(summary: str, settings: Callable[[], Any], tuned_: Callable[[Method], Method]) -> Task:
+def _written(
+    summary: str, settings: Callable[[], Any], tuned_: Callable[[Method], Method], *, is_long: bool = False
+) -> Task:
     return Task(
         summary=summary,
         config=language.WrittenTask,
         settings=settings,
         tuned=tuned_,
         build=_written_domain,
+        is_long=is_long,
         shares_work=True,
         note=language_tuned.note,
         shorthands={
@@ -149,7 +154,7 @@ TASKS: dict[str, Task] = {
         language_tuned.written_row,
     ),
     **{
-        name: _written(paper.summary, partial(papers.settings, name), partial(papers.row, name))
+        name: _written(paper.summary, partial(papers.settings, name), partial(papers.row, name), is_long=True)
         for name, paper in papers.PAPERS.items()
     },
     **{name: _robot(name) for name in ROBOTS},

@@ -63,21 +63,22 @@ class Learner:
         phase = self.phase
         if self.round_of_stage % phase.refresh_every == 0 and "previous" in phase.references:
             self.references["previous"] = self.policy.frozen()
-        shown = self._shown(phase)
-        metrics, own = self._act(phase, shown)
+        shown = self.shown(phase)
+        metrics, own = self.act(phase, shown)
         if own is not None and (phase.needs_own_samples or phase.queries):
             own = self._remembered(own, phase)
             metrics |= self._ask(phase, own)
-        metrics |= self._learn(phase, shown, own)
+        metrics |= self.learn(phase, shown, own)
         self._advance(phase, metrics)
         return metrics
 
-    def _shown(self, phase: Phase) -> Trajectories | None:
+    def shown(self, phase: Phase) -> Trajectories | None:
+        """The demonstrations that this round covers."""
         if self.demonstrations is None or not phase.learns_demonstrations:
             return None
         return feed.prompts(self.demonstrations, phase, self.seed, self.stage, self.round_of_stage)
 
-    def _act(self, phase: Phase, shown: Trajectories | None) -> tuple[Metrics, Trajectories | None]:
+    def act(self, phase: Phase, shown: Trajectories | None) -> tuple[Metrics, Trajectories | None]:
         """The policy climbs the explicit reward, or just acts; either way what it did is at hand."""
         if not phase.policy_updates and not phase.needs_own_samples and not phase.queries:
             return {}, None
@@ -109,7 +110,7 @@ class Learner:
             self.asked = _joined(self.asked, self.domain.ask(own, reward, count, phase, self.method.gamma, draw))
         return {"num_asked": 0.0 if self.asked is None else float(len(self.asked))}
 
-    def _learn(self, phase: Phase, shown: Trajectories | None, own: Trajectories | None) -> Metrics:
+    def learn(self, phase: Phase, shown: Trajectories | None, own: Trajectories | None) -> Metrics:
         """Descend the joint loss on this round's demonstrations, own samples and comparisons."""
         compared = _joined(self.asked, self.preferences) if phase.learns_preferences else None
         if shown is None and compared is None:
@@ -157,7 +158,7 @@ class Learner:
         """What the phase's losses move."""
         return self.policy if self.reward is None or phase.clones else self.reward
 
-    def _moved(self, phase: Phase) -> dict[str, Policy | Reward]:
+    def moved(self, phase: Phase) -> dict[str, Policy | Reward]:
         """What is put back to its best when a phase ends early; a policy that only climbs keeps what it reached."""
         learning = {"learning": self._learning(phase)} if phase.reward_steps else {}
         return learning | ({"policy": self.policy} if learning and phase.policy_updates else {})
@@ -168,7 +169,7 @@ class Learner:
         self.num_rounds += 1
         over = self.round_of_stage >= phase.rounds
         if phase.until in WATCHED:
-            moved = self._moved(phase)
+            moved = self.moved(phase)
             self.plateau.saw(metrics[WATCHED[phase.until]], phase.tolerance, moved)
             over = over or self.plateau.rounds_since >= phase.patience
             for name in moved if over else ():
@@ -179,7 +180,11 @@ class Learner:
     def _leave(self, phase: Phase) -> None:
         """The last word of a phase is the policy's: it climbs the reward as the last descent left it."""
         if phase.policy_updates and phase.reward_steps:
-            self._act(phase, self._shown(phase))
+            self.act(phase, self.shown(phase))
+        self.enter_next_stage()
+
+    def enter_next_stage(self) -> None:
+        """What a stage ends with is what the next one begins with; a clone is what all others are measured from."""
         self.stage, self.round_of_stage = self.stage + 1, 0
         self.plateau = Plateau()
         self.own.clear()

@@ -17,6 +17,8 @@ class Flags(TrainConfig[TaskConfig], Generic[TaskConfig]):
 
     out: str = ""
     """The run directory; by default runs/TASK-METHOD-SEED."""
+    forecast: bool = False
+    """Do a little of everything first, to say how long the run will take and how much memory it needs."""
 
 
 def main(arguments: list[str]) -> None:
@@ -26,13 +28,16 @@ def main(arguments: list[str]) -> None:
         Flags[chosen.config],  # type: ignore[name-defined]
         chosen.spelt_out(rest),
         f"train {task_name} {method_name}",
-        Flags(**{field.name: getattr(default, field.name) for field in fields(default)}),
+        Flags(**{field.name: getattr(default, field.name) for field in fields(default)}, forecast=chosen.is_long),
     )
+    from experiments.forecast import foretold
     from experiments.show import show_result
     from experiments.train import is_helper, train
 
     if (remark := chosen.note(config.method)) and not is_helper():
         print(f"note: {remark}")
+    if config.forecast and not is_helper():
+        print(f"this needs {foretold(task_name, config)}, in one process", flush=True)
     path = Path(config.out or f"runs/{task_name}-{method_name}-{config.seed}")
     result = train(task_name, config, path, command.typed())
     if result is not None:
