@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Command, Refused
+from hub import hub
 from peft import AutoPeftModelForCausalLM
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
@@ -166,6 +168,23 @@ def test_exports_are_refused_with_a_sentence(
     said = command("export", run, "pushed", "--push", "nobody/nothing")
     assert (said.code, "but could not be put into nobody/nothing:" in said.sentence) == (2, True)
     assert Path("pushed/policy/model.safetensors").is_file(), "what was written stays"
+
+
+def test_a_policy_is_put_on_a_hub(trained: Trained, tmp_path: Path) -> None:
+    """Every file arrives as it was written; without a token nothing does, in a sentence."""
+    command = [sys.executable, "-m", "experiments.cli", "export", str(trained("dpo")), str(tmp_path / "out")]
+    push = ["--push", "somebody/something", "--overwrite"]
+    with hub() as (address, files):
+        there = os.environ | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+        there.pop("HF_TOKEN", None)
+        said = subprocess.run([*command, *push], env=there, capture_output=True, text=True)
+        assert (said.returncode, files) == (2, {})
+        assert "but could not be put into somebody/something: 401" in said.stderr
+        said = subprocess.run([*command, *push], env=there | {"HF_TOKEN": "hf_secret"}, capture_output=True, text=True)
+        assert said.returncode == 0, said.stderr
+    policy = tmp_path / "out/policy"
+    assert files == {one.name: one.read_bytes() for one in policy.iterdir()}
+    assert "model.safetensors" in files
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
