@@ -80,6 +80,8 @@ def run(config: CompareConfig, command: list[str]) -> int:
 def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     """Write the record, the table and the plots, and show the table. The exit code: 1 if a cell failed."""
     from experiments.plots import comparison_plots
+    from experiments.report.making import write
+    from experiments.report.sources import read_from
     from experiments.show import markdown, table
     from unified_irl.serialise import write_json, write_text
 
@@ -99,4 +101,7 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> int:
         print(f"failed: {sentence}")
     plots = comparison_plots(record, out)
     print(f"table: {out / 'table.md'}\nnumbers: {out / 'results.json'}\nplots: {', '.join(map(str, plots))}")
+    if config.report:
+        write([read_from(record, out, out.resolve().name)], out / "report.html")
+        print(f"page: {out / 'report.html'}")
     return 1 if failed else 0

@@ -1,0 +1,57 @@
+"""report DIRECTORY … [flags]: comparisons as one page, with films of robots and completions of language models."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments import command
+from unified_irl.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """One HTML file that needs no network, and the same tables as Markdown beside it. What takes long is kept beside
+    the cells: the same command again goes on with what is missing."""
+
+    out: str = ""
+    """The page; by default report.html in the first directory."""
+    title: str = ""
+    """What stands above it."""
+    films: bool = True
+    """Whether the first seed of every robot task and method is filmed."""
+    completions: int = 8
+    """Prompts that the first seed of every language task and method completes; 0 for none."""
+
+    def __post_init__(self) -> None:
+        if self.out and Path(self.out).suffix != ".html":
+            raise UserError(f"out is {self.out}; expected a name that ends in .html.")
+        if self.completions < 0:
+            raise UserError(f"completions is {self.completions}; expected 0 or more.")
+
+
+def main(arguments: list[str]) -> None:
+    (first,), rest = command.split_words(arguments, ("directory",), "report")
+    count = next((place for place, word in enumerate(rest) if word.startswith("-")), len(rest))
+    places = [Path(place) for place in (first, *rest[:count])]
+    config = command.flags(Flags, rest[count:], "report DIRECTORY …")
+    from experiments.report.making import enrich, write
+    from experiments.report.riches import why_no_films
+    from experiments.report.sources import gather
+    from experiments.show import table
+    from experiments.summary import tables
+
+    comparisons = gather(places)
+    rich = enrich(comparisons, with_films=config.films, num_prompts=config.completions, tell=_tell)
+    out = Path(config.out) if config.out else comparisons[0].folder / "report.html"
+    write(comparisons, out, config.title, rich)
+    headings, lines = tables([one.record for one in comparisons])
+    table("means with 95 % intervals; differences are paired, against the last method", headings, lines, numbers_from=2)
+    for sentence in [*why_no_films(rich[0]), *(said for speech in rich[1] for said in speech.absences)]:
+        print(sentence)
+    print(f"page: {out}\nthe same as Markdown: {out.with_suffix('.md')}")
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
