@@ -102,6 +102,7 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     plots = comparison_plots(record, out)
     print(f"table: {out / 'table.md'}\nnumbers: {out / 'results.json'}\nplots: {', '.join(map(str, plots))}")
     if config.report:
-        write([read_from(record, out, out.resolve().name)], out / "report.html")
+        folder = Path(config.redraw).parent if config.redraw else out
+        write([read_from(record, folder, out.resolve().name)], out / "report.html")
         print(f"page: {out / 'report.html'}")
     return 1 if failed else 0

@@ -16,7 +16,7 @@ from unified_irl.errors import UserError
 from unified_irl.serialise import read_json, write_json
 
 COMPLETIONS = "report-completions.json"
-GONE = "its directory is not beside the results"
+GONE = "the run's directory is not beside the results"
 Tell = Callable[[str], None]
 
 
@@ -74,8 +74,15 @@ def _film(row: dict[str, Any], cell: Path, tell: Tell) -> Film:
 
 
 def why_no_films(filmed: Sequence[Film]) -> list[str]:
-    """A sentence for every reason."""
-    missing = {f"{one.row['task']} {one.row['method']}": one.reason for one in filmed if one.path is None}
+    """A sentence for every reason; a task that has no film at all for one of them is named as a whole."""
+    reasons: dict[str, set[str]] = {}
+    for one in filmed:
+        reasons.setdefault(one.row["task"], set()).add(one.reason)
+    missing = {
+        one.row["task"] if len(reasons[one.row["task"]]) == 1 else f"{one.row['task']} {one.row['method']}": one.reason
+        for one in filmed
+        if one.path is None
+    }
     return [f"No film of {who}: {why}." for why, who in _by_reason(missing)]
 
 

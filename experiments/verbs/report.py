@@ -40,14 +40,15 @@ def main(arguments: list[str]) -> None:
     from experiments.report.riches import why_no_films
     from experiments.report.sources import gather
     from experiments.show import table
-    from experiments.summary import tables
+    from experiments.summary import headings, summary
 
     comparisons = gather(places)
     rich = enrich(comparisons, with_films=config.films, num_prompts=config.completions, tell=_tell)
     out = Path(config.out) if config.out else comparisons[0].folder / "report.html"
     write(comparisons, out, config.title, rich)
-    headings, lines = tables([one.record for one in comparisons])
-    table("means with 95 % intervals; differences are paired, against the last method", headings, lines, numbers_from=2)
+    for one in comparisons:
+        title = f"{one.name}: means with 95 % intervals; differences are paired, against {one.methods[-1]}"
+        table(title, headings(one.record), summary(one.record), numbers_from=2)
     for sentence in [*why_no_films(rich[0]), *(said for speech in rich[1] for said in speech.absences)]:
         print(sentence)
     print(f"page: {out}\nthe same as Markdown: {out.with_suffix('.md')}")
