@@ -31,6 +31,8 @@ class _Small(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
         self.metadata = env.metadata | {"render_fps": max(1, round(rate / self.stride))}
         if renderer := getattr(env.unwrapped, "mujoco_renderer", None):
             renderer.width = renderer.height = SIZE
+            quality = renderer.model.vis.quality  # shadows cost most where no graphics card draws them
+            quality.shadowsize, quality.offsamples = 512, 0
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         came = self.env.step(action)
