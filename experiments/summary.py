@@ -81,7 +81,7 @@ def verdicts(record: dict[str, Any], level: float = 0.05) -> dict[tuple[str, str
                 side = "level with" if p_value >= level else "ahead of" if gap.estimate > 0 else "behind"
                 said[task_name, name] = f"{side} {methods[-1]}"
             else:
-                said[task_name, name] = "compared with" if name == methods[-1] else "not paired"
+                said[task_name, name] = "reference" if name == methods[-1] else "not paired"
     return said
 
 

@@ -191,10 +191,13 @@ def test_tables_say_who_is_ahead(made: Made) -> None:
     record = json.loads((made.robots / "results.json").read_text())
     said = verdicts(record)
     assert said["reacher", "broken"] == "failed"
-    assert said["reacher", "aihf"] == "compared with"
+    assert said["reacher", "aihf"] == "reference"
     assert said["reacher", "bc"].endswith(" aihf")
     (line,) = [line for line in summary(record) if line[1] == "broken"]
     assert set(line[2:]) <= {"failed", "–"}
+    (robots,) = gather([made.robots])
+    (drawn,) = figures.scores(robots, robots.methods)
+    assert drawn.drawing.count(">failed</text>") == 1
     stored = json.loads((STORED / "control-quick.json").read_text())
     told = verdicts(stored)
     assert told["pendulum", "bc"] == "behind aihf"
@@ -211,7 +214,7 @@ def test_a_verdict_follows_the_corrected_p_value() -> None:
     record = {"cells": [row(name, seed, one) for name, three in scores.items() for seed, one in enumerate(three)]}
     assert verdicts(record) == {
         ("t", "up"): "ahead of last", ("t", "down"): "behind last", ("t", "same"): "level with last",
-        ("t", "last"): "compared with",
+        ("t", "last"): "reference",
     }  # fmt: skip
     del record["cells"][0]["final"]
     assert verdicts(record)["t", "up"] == "not paired"

@@ -45,7 +45,7 @@ class Figure:
 def scores(comparison: Comparison, methods: Sequence[str]) -> Iterator[Figure]:
     """Final scores of every task."""
     for task in comparison.tasks:
-        rows = _rows_of_dots(comparison, task, "score")
+        rows = _rows_of_dots(comparison, task, "score", missing="failed")
         if rows:
             frame = Frame(title=f"{task}: final score", x_label="final score (0: start, 1: expert)", guides=EXPERT)
             yield Figure(
@@ -126,14 +126,17 @@ def small_curve(row: dict[str, Any], methods: Sequence[str]) -> str:
     return svg.lines([Line(method=row["method"], x=curve[axis], y=curve["score"], has_end=True)], frame, methods)
 
 
-def _rows_of_dots(comparison: Comparison, task: str, metric: str) -> list[Dots]:
+def _rows_of_dots(comparison: Comparison, task: str, metric: str, missing: str = "") -> list[Dots]:
+    """A row for every method that has the metric; `missing` stands in the rows of the others."""
     rows = []
-    for name in comparison.methods:
+    for name in dict.fromkeys(row["method"] for row in comparison.rows if row["task"] == task):
         seeds = list(values(comparison.record, task, name, "final", metric).values())
         if seeds:
             mean = statistics.mean_interval(seeds)
             rows.append(Dots(method=name, values=seeds, mean=mean.estimate, low=mean.low, high=mean.high,
                              told=f"{name}: {shown(mean)}"))  # fmt: skip
+        elif missing:
+            rows.append(Dots(method=name, told=missing))
     return rows
 
 

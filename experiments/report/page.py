@@ -40,7 +40,7 @@ def page(title: str, comparisons: Sequence[Comparison], filmed: Sequence[Film], 
             "main",
             _results(comparisons, methods),
             _figures("scores", "Scores", figures.scores, comparisons, methods),
-            _figures("curves", "Learning curves", figures.curves, comparisons, methods),
+            _figures("curves", "Learning curves", figures.curves, comparisons, methods, grouped=True),
             _figures("recovery", "Is the learnt reward the true one?", figures.recoveries, comparisons, methods),
             _figures("divergence", "What divergence buys", figures.divergences, comparisons, methods),
             section("films", "Films", _films(filmed, comparisons, methods)),
@@ -128,10 +128,15 @@ def _results(comparisons: Sequence[Comparison], methods: Sequence[str]) -> Marku
 
 
 def _figures(
-    name: str, title: str, draw: Draw, comparisons: Sequence[Comparison], methods: Sequence[str]
+    name: str,
+    title: str,
+    draw: Draw,
+    comparisons: Sequence[Comparison],
+    methods: Sequence[str],
+    *,
+    grouped: bool = False,
 ) -> Markup | None:
     """Under headings of their tasks where a task has several, and else in one grid."""
-    grouped = draw is figures.curves
     parts = [
         (one.task, figure(one, of, methods, names_task=not grouped)) for of in comparisons for one in draw(of, methods)
     ]

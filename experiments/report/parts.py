@@ -10,7 +10,7 @@ from experiments.report.inks import colour_of, dash_of
 from experiments.report.sources import Comparison
 from experiments.summary import made_with
 
-MARKS = {"ahead": "▲", "level": "=", "behind": "▼", "failed": "✕", "compared": "●", "not": "–"}
+MARKS = {"ahead": "▲", "level": "=", "behind": "▼", "failed": "✕", "reference": "●", "not": "–"}
 
 
 def sortable(caption: Markup, headings: Sequence[str], rows: Iterable[Markup], numbers_from: int) -> Markup:

@@ -37,14 +37,14 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Dots:
-    """A row of dots: every seed, their mean, and its interval."""
+    """A row of dots: every seed, their mean, and its interval. Without seeds it says so in words."""
 
     method: str
-    values: Points
-    mean: float
-    low: float
-    high: float
     told: str
+    values: Points = ()
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +139,9 @@ def _line(one: Line, x_axis: _Axis, y_axis: _Axis, methods: Sequence[str]) -> st
 
 def _dots(one: Dots, y: float, axis: _Axis, methods: Sequence[str]) -> str:
     body = f'<text class="name" x="0" y="{y + 4:g}">{escape(one.method)}</text>'
+    if not len(one.values):
+        text = f'<text class="failed" x="{axis.start:g}" y="{y + 4:g}">{escape(one.told)}</text>'
+        return _group(one.method, one.told, body + text, methods)
     body += "".join(f'<circle class="seed" cx="{axis(value)}" cy="{y:g}" r="3"/>' for value in one.values)
     if math.isfinite(one.low):
         ends = [min(max(end, axis.low), axis.high) for end in (one.low, one.high)]
