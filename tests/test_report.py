@@ -49,7 +49,7 @@ ROBOTS = CompareConfig(
 WORDS = CompareConfig(
     tasks=("reviews",),
     methods=("bc", "dpo"),
-    set=("task.model.size=seconds", "task.model.layers=1", "task.model.width=16", "task.model.documents=300",
+    set=("task.model.size=seconds", "task.model.layers=1", "task.model.width=16", "task.model.documents=100",
          "task.people.num-demonstrations=12", "task.people.num-preferences=12", "task.num-examined=4",
          "task.num-fresh=4", "method.warm-start.rounds=2", "method.phases.0.rounds=3", *EXAMINED),
     seeds=2,

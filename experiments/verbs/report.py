@@ -33,23 +33,25 @@ class Flags:
 
 def main(arguments: list[str]) -> None:
     (first,), rest = command.split_words(arguments, ("directory",), "report")
-    count = next((place for place, word in enumerate(rest) if word.startswith("-")), len(rest))
-    places = [Path(place) for place in (first, *rest[:count])]
-    config = command.flags(Flags, rest[count:], "report DIRECTORY …")
-    from experiments.report.making import enrich, write
-    from experiments.report.riches import why_no_films
+    end = next((place for place, word in enumerate(rest) if word.startswith("-")), len(rest))
+    places = [Path(place) for place in (first, *rest[:end])]
+    config = command.flags(Flags, rest[end:], "report DIRECTORY …")
+    from experiments.report.making import write
+    from experiments.report.riches import films, speeches, why_no_films
     from experiments.report.sources import gather
     from experiments.show import table
     from experiments.summary import headings, summary
 
     comparisons = gather(places)
-    rich = enrich(comparisons, with_films=config.films, num_prompts=config.completions, tell=_tell)
+    filmed = [film for one in comparisons if config.films for film in films(one, _tell)]
+    count = config.completions
+    spoken = [speech for one in comparisons if count for speech in speeches(one, count, _tell)]
     out = Path(config.out) if config.out else comparisons[0].folder / "report.html"
-    write(comparisons, out, config.title, rich)
+    write(comparisons, out, config.title, filmed, spoken)
     for one in comparisons:
         title = f"{one.name}: means with 95 % intervals; differences are paired, against {one.methods[-1]}"
         table(title, headings(one.record), summary(one.record), numbers_from=2)
-    for sentence in [*why_no_films(rich[0]), *(said for speech in rich[1] for said in speech.absences)]:
+    for sentence in [*why_no_films(filmed), *(said for speech in spoken for said in speech.absences)]:
         print(sentence)
     print(f"page: {out}\nthe same as Markdown: {out.with_suffix('.md')}")
 
