@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compare_config import CompareConfig
+from experiments.curves import curve_of
 from experiments.matrix import Entry, Matrix
-from experiments.summary import failures, headings, origin_of, summary, tuned
+from experiments.summary import failures, headings, made_with, summary, tuned
 from experiments.train import run_cell
 from experiments.tuning import flags_of, tune
 from unified_irl.cells import Outcome, run_cells
@@ -52,25 +53,6 @@ def entries_of(matrix: Matrix, chosen: dict[tuple[str, str], list[str]]) -> list
     ]
 
 
-def curve_of(cell: Path) -> dict[str, list[float]]:
-    """The scores on the way, and where on the way each was."""
-    from unified_irl.rundir import read_clock, read_metrics
-
-    rows = read_metrics(cell) if (cell / "metrics.jsonl").exists() else []
-    seen, clock = [row for row in rows if "eval/score" in row], read_clock(cell)
-    if not seen:
-        return {}
-    curve = {
-        "share": [row["step"] / seen[-1]["step"] for row in seen],
-        "score": [row["eval/score"] for row in seen],
-    }
-    if any("env_steps" in row for row in seen):
-        curve["steps"] = [row.get("env_steps", 0.0) for row in seen]
-    if any("env_steps" in row for row in seen) and all(row["step"] in clock for row in seen):
-        curve["minutes"] = [clock[row["step"]] / 60.0 for row in seen]
-    return curve
-
-
 def commit_of(cell: Path) -> str:
     """The commit at which a cell was begun, which need not be today's."""
     from unified_irl.serialise import read_json
@@ -98,6 +80,8 @@ def run(config: CompareConfig, command: list[str]) -> int:
 def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     """Write the record, the table and the plots, and show the table. The exit code: 1 if a cell failed."""
     from experiments.plots import comparison_plots
+    from experiments.report.making import write
+    from experiments.report.sources import read_from
     from experiments.show import markdown, table
     from unified_irl.serialise import write_json, write_text
 
@@ -106,9 +90,7 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     lines, num_seeds = summary(record), len({row["seed"] for row in record["cells"]})
     methods = list(dict.fromkeys(row["method"] for row in record["cells"]))
     write_json(out / "results.json", record)
-    commits = sorted({row["commit"][:10] for row in record["cells"]})
-    origin = f"`{record['command']}`; {origin_of(record['environment'])}; {num_seeds} seeds; cells of commit "
-    origin += f"{', '.join(commits)}."
+    origin = f"`{record['command']}`; {made_with(record)}"
     tries = "".join(f"- {line}\n" for line in tuned(record))
     tries = f"\nTuned on other seeds, by mean final score:\n\n{tries}" if tries else ""
     write_text(out / "table.md", f"{markdown(headings(record), lines)}\n{origin}\n{tries}")
@@ -119,4 +101,8 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> int:
         print(f"failed: {sentence}")
     plots = comparison_plots(record, out)
     print(f"table: {out / 'table.md'}\nnumbers: {out / 'results.json'}\nplots: {', '.join(map(str, plots))}")
+    if config.report:
+        folder = Path(config.redraw).parent if config.redraw else out
+        write([read_from(record, folder, out.resolve().name)], out / "report.html")
+        print(f"page: {out / 'report.html'}")
     return 1 if failed else 0

@@ -31,6 +31,9 @@ class CompareConfig:
     """Settings changed in every cell, as KEY=VALUE with the flags of `train`: task.num-demonstrations=16."""
     out: str = "runs/compare"
     """Where the cells, the tables and the plots go. The same command again goes on with what is missing."""
+    report: bool = True
+    """Whether report.html and report.md are written too: the page without films and completions, which
+    `unified-irl report` adds."""
     redraw: str = ""
     """A stored results.json: compute nothing, write its table and plots anew."""
 

@@ -24,18 +24,33 @@ def gather(directory: Path) -> list[dict[str, Any]]:
     for file in sorted(directory.rglob("metrics.jsonl")):
         if not (file.parent / "config.json").is_file():
             continue
-        rows = [row for row in read_metrics(file.parent) if NAMES["kl"] in row]
-        if not rows:
-            continue
-        config = read_json(file.parent / "config.json")
-        path = {name: [row.get(key) for row in rows] for name, key in NAMES.items()}
-        runs.append({"task": config["task_name"], "method": config["method"]["name"], "seed": config["seed"], **path})
+        if path := path_of(file.parent):
+            config = read_json(file.parent / "config.json")
+            named = {"task": config["task_name"], "method": config["method"]["name"], "seed": config["seed"]}
+            runs.append(named | path)
     if not runs:
         raise UserError(
             f"{directory} holds no language run that was examined on its way; give the directory of a run or of a "
             "comparison (and let run.evaluate_every be above 0)."
         )
     return runs
+
+
+def path_of(run: Path) -> dict[str, list[float | None]]:
+    """Divergence and rewards of a language run, examination by examination; nothing for any other run."""
+    rows = [row for row in read_metrics(run) if NAMES["kl"] in row]
+    return {name: [row.get(key) for row in rows] for name, key in NAMES.items()} if rows else {}
+
+
+def changes(path: dict[str, list[Any]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """√KL, and how far gold and the learnt reward have moved there, each in units of its own largest change."""
+    distance = np.sqrt(np.clip(np.array(path["kl"], dtype=float), 0.0, None))
+    moved = {}
+    for name in ("gold", "proxy"):
+        value = np.array([np.nan if one is None else one for one in path[name]], dtype=float)
+        change = value - (path["start_gold"][0] if name == "gold" else value[0])
+        moved[name] = change / (np.nanmax(np.abs(change)) or 1.0)
+    return distance, moved
 
 
 def draw(runs: list[dict[str, Any]], out: Path) -> list[Path]:
@@ -79,13 +94,10 @@ def _over_optimisation(task: str, runs: list[dict[str, Any]], out: Path) -> Path
             f"C{methods.index(run['method'])}",
             run is next(r for r in learning if r["method"] == run["method"]),
         )
-        distance = np.sqrt(np.clip(np.array(run["kl"], dtype=float), 0.0, None))
+        distance, moved = changes(run)
         for name, style in (("gold", "-"), ("proxy", "--")):
-            value = np.array([np.nan if one is None else one for one in run[name]], dtype=float)
-            change = value - (run["start_gold"][0] if name == "gold" else value[0])
-            scale = np.nanmax(np.abs(change)) or 1.0
             label = f"{run['method']}, {name}" if is_first else None
-            axes.plot(distance, change / scale, style, color=color, linewidth=1, alpha=0.7, label=label)
+            axes.plot(distance, moved[name], style, color=color, linewidth=1, alpha=0.7, label=label)
     axes.set(xlabel="√KL to the start", ylabel="change, of its largest", title=f"{task}: gold and the learnt reward")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return store(figure, out / f"{task}-over-optimisation.png")

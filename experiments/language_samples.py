@@ -1,13 +1,15 @@
-"""What a language run's policy says, as a page for people."""
+"""What a language run's policy says, as data and as a page for people."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from experiments.language_runs import load_language_run
 from experiments.show import markdown
+from experiments.summary import number
 from llm.domain import LanguageDomain
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
@@ -15,8 +17,9 @@ from unified_irl.trajectories import Trajectories
 
 
 @torch.no_grad()
-def page(run: Path, which: str, count: int, seed: int) -> str:
-    """Markdown: for every prompt what the base model said, what the policy says at random and at its likeliest."""
+def said(run: Path, which: str, count: int, seed: int) -> dict[str, Any]:
+    """As JSON-able data: prompts that nobody demonstrated, and for each what the base model said, what the policy says
+    at random and at its likeliest, with true and learnt rewards."""
     learnt = load_language_run(run, which)
     domain, policy = learnt.domain, learnt.policy
     if not isinstance(domain, LanguageDomain):
@@ -34,24 +37,39 @@ def page(run: Path, which: str, count: int, seed: int) -> str:
     }
     reward = learnt.learnt_reward
 
-    def cells(own: Trajectories) -> list[tuple[str, str, str]]:
+    def completions(own: Trajectories) -> list[dict[str, Any]]:
         texts, ended = domain.codec.texts(own)
         gold = domain.task.gold(prompts, texts, ended).tolist()
-        learnt = [float("nan")] * count if reward is None else (reward(own).cpu() * own.rewarded).sum(1).tolist()
+        believed = [None] * len(texts) if reward is None else (reward(own).cpu() * own.rewarded).sum(1).tolist()
         return [
-            (f"{text}{'' if over else ' …'}", f"{true:.3f}", "–" if reward is None else f"{says:.3f}")
-            for text, over, true, says in zip(texts, ended, gold, learnt, strict=True)
+            {"text": f"{text}{'' if over else ' …'}", "gold": true, "learnt": says}
+            for text, over, true, says in zip(texts, ended, gold, believed, strict=True)
         ]
 
-    columns = {who: cells(own) for who, own in speakers.items()}
+    return {
+        "title": learnt.title,
+        "prompts": [domain.task.prompts[one] for one in prompts.tolist()],
+        "speakers": {who: completions(own) for who, own in speakers.items()},
+    }
+
+
+def page(run: Path, which: str, count: int, seed: int) -> str:
+    """The same as Markdown."""
+    told = said(run, which, count, seed)
     lines = [
-        (prompt if who == "at first" else "", who, *columns[who][number])
-        for number, prompt in enumerate(domain.task.prompts[one] for one in prompts.tolist())
-        for who in speakers
+        (prompt if who == "at first" else "", who, one["text"], *rewards(one))
+        for place, prompt in enumerate(told["prompts"])
+        for who, one in ((who, completions[place]) for who, completions in told["speakers"].items())
     ]
-    head = f"# {learnt.title}\n\n"
+    head = f"# {told['title']}\n\n"
     table = markdown(("prompt", "", "completion", "true reward", "learnt reward"), [_safe(line) for line in lines])
     return f"{head}Prompts that nobody demonstrated. `…`: cut off before it ended.\n\n{table}"
+
+
+def rewards(completion: dict[str, Any]) -> tuple[str, str]:
+    """The true and the learnt reward of a completion, in words."""
+    learnt = completion["learnt"]
+    return number(completion["gold"]), "–" if learnt is None else number(learnt)
 
 
 def _safe(line: tuple[str, ...]) -> tuple[str, ...]:

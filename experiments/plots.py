@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.curves import AXES, Run, axes_of, on_one_grid, runs_of
 from experiments.summary import values
 from unified_irl import statistics
 
@@ -63,28 +64,21 @@ def _scores(record: dict[str, Any], task_name: str, out: Path) -> Path:
 
 def _curves(record: dict[str, Any], task_name: str, out: Path) -> list[Path]:
     """Examinations during training against the share of the run that was over (runs differ in their rounds), and where
-    there are any, against simulated steps and the time it took."""
-    runs: dict[str, list[dict[str, np.ndarray]]] = {}
-    for row in record["cells"]:
-        if row["task"] == task_name and row.get("curve"):
-            run = {name: np.array(numbers, dtype=float) for name, numbers in row["curve"].items()}
-            runs.setdefault(row["method"], []).append(run)
-    labels = {"share": "share of the run's rounds", "steps": "simulated steps", "minutes": "minutes of work"}
-    drawn = [axis for axis in labels if any(axis in run for several in runs.values() for run in several)]
-    return [_curve(runs, axis, labels[axis], task_name, out) for axis in drawn]
+    they are known, against simulated steps, the time it took and the comparisons answered."""
+    runs = runs_of(record, task_name)
+    return [_curve(runs, axis, task_name, out) for axis in axes_of(runs)]
 
 
-def _curve(runs: dict[str, list[dict[str, np.ndarray]]], axis: str, label: str, task_name: str, out: Path) -> Path:
+def _curve(runs: dict[str, list[Run]], axis: str, task_name: str, out: Path) -> Path:
     """The mean over the seeds of each method; a run that is over keeps its last score."""
     figure, axes = canvas()
     for number, (name, several) in enumerate(runs.items()):
         known = [run for run in several if axis in run]
         if known:
-            grid = np.linspace(0.0, max(run[axis][-1] for run in known), 101)
-            curves = [np.interp(grid, run[axis], run["score"], left=np.nan) for run in known]
+            grid, curves = on_one_grid(known, axis)
             axes.plot(grid, np.mean(curves, axis=0), color=f"C{number}", label=name)
     axes.axhline(1.0, color="0.4", linestyle="--", linewidth=1)
-    axes.set(xlabel=label, ylabel="score (mean over seeds)", title=task_name)
+    axes.set(xlabel=AXES[axis], ylabel="score (mean over seeds)", title=task_name)
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     suffix = "curves" if axis == "share" else f"curves-{axis}"
     return store(figure, out / f"{task_name}-{suffix}.png")

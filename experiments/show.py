@@ -15,10 +15,13 @@ def table(title: str, headings: Sequence[str], lines: Iterable[Sequence[str]], n
     shown = Table(title=title, title_justify="left", header_style="bold")
     for number, heading in enumerate(headings):
         right = numbers_from is not None and number >= numbers_from
-        shown.add_column(heading, justify="right" if right else "left")
+        shown.add_column(heading, justify="right" if right else "left", overflow="fold")
     for line in lines:
         shown.add_row(*line)
-    Console(width=None if _is_terminal() else 160).print(shown)
+    console = Console()
+    if not _is_terminal():  # whoever reads a file finds every number in one piece
+        console = Console(width=max(160, Console(width=10_000).measure(shown).maximum))
+    console.print(shown)
 
 
 def _is_terminal() -> bool:

@@ -42,24 +42,56 @@ def headings(record: dict[str, Any]) -> tuple[str, ...]:
 def summary(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """The table: means with 95 % t-intervals over seeds; differences are paired, against the last method."""
     lines, shown_columns = [], columns(record).values()
-    tasks = list(dict.fromkeys(row["task"] for row in record["cells"]))
-    methods = list(dict.fromkeys(row["method"] for row in record["cells"]))
-    for task_name in tasks:
-        differences = {name: _difference(record, task_name, name, methods[-1]) for name in methods[:-1]}
-        known = {name: one.p_value for name, one in differences.items() if one is not None}
-        p_values = dict(zip(known, statistics.holm(list(known.values())), strict=True)) if known else {}
+    methods = methods_of(record)
+    for task_name in tasks_of(record):
+        gaps = _differences(record, task_name)
         for name in methods:
-            gap = differences.get(name)
+            gap, p_value = gaps.get(name, (None, None))
             lines.append(
                 (
                     task_name,
                     name,
                     *(_mean(record, task_name, name, group, metric) for group, metric in shown_columns),
-                    "–" if gap is None else shown(gap.interval),
-                    f"{p_values[name]:.3g}" if name in p_values else "–",
+                    "–" if gap is None else shown(gap),
+                    "–" if p_value is None else f"{p_value:.3g}",
                 )
             )
     return lines
+
+
+def tables(records: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Several comparisons as one table, with the columns that any of them fills."""
+    known = {heading for record in records for heading in headings(record)}
+    together = tuple(heading for heading in ("task", "method", *COLUMNS, "difference", "p (Holm)") if heading in known)
+    lines = [dict(zip(headings(record), line, strict=True)) for record in records for line in summary(record)]
+    return together, [tuple(line.get(heading, "–") for heading in together) for line in lines]
+
+
+def verdicts(record: dict[str, Any], level: float = 0.05) -> dict[tuple[str, str], str]:
+    """For every task and method where it stands beside the last method, as far as the corrected p-values tell."""
+    methods, said = methods_of(record), {}
+    for task_name in tasks_of(record):
+        gaps = _differences(record, task_name)
+        for name in methods:
+            finished = [row for row in record["cells"] if _is_of(row, task_name, name) and "final" in row]
+            if not finished:
+                said[task_name, name] = "failed"
+            elif name in gaps:
+                gap, p_value = gaps[name]
+                side = "level with" if p_value >= level else "ahead of" if gap.estimate > 0 else "behind"
+                said[task_name, name] = f"{side} {methods[-1]}"
+            else:
+                said[task_name, name] = "reference" if name == methods[-1] else "not paired"
+    return said
+
+
+def tasks_of(record: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(row["task"] for row in record["cells"]))
+
+
+def methods_of(record: dict[str, Any]) -> list[str]:
+    """The last is the one that the others are compared with."""
+    return list(dict.fromkeys(row["method"] for row in record["cells"]))
 
 
 def values(record: dict[str, Any], task_name: str, method_name: str, group: str, metric: str) -> dict[int, float]:
@@ -67,7 +99,7 @@ def values(record: dict[str, Any], task_name: str, method_name: str, group: str,
     return {
         row["seed"]: row[group][metric]
         for row in record["cells"]
-        if row["task"] == task_name and row["method"] == method_name and metric in row.get(group, {})
+        if _is_of(row, task_name, method_name) and metric in row.get(group, {})
     }
 
 
@@ -78,16 +110,32 @@ def shown(interval: Interval) -> str:
     return f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
+def number(value: float) -> str:
+    """One run's number in a table."""
+    return f"{value:.3f}"
+
+
+def _is_of(row: dict[str, Any], task_name: str, method_name: str) -> bool:
+    return bool(row["task"] == task_name and row["method"] == method_name)
+
+
 def _mean(record: dict[str, Any], task_name: str, method_name: str, group: str, metric: str) -> str:
     per_seed = values(record, task_name, method_name, group, metric)
-    count = sum(row["task"] == task_name and row["method"] == method_name for row in record["cells"])
-    finished = sum(
-        row["task"] == task_name and row["method"] == method_name and "final" in row for row in record["cells"]
-    )
+    cells = [row for row in record["cells"] if _is_of(row, task_name, method_name)]
+    finished = sum("final" in row for row in cells)
     if not per_seed:
         return "–" if finished else "failed"
     said = shown(statistics.mean_interval(list(per_seed.values())))
-    return said if finished == count else f"{said} ({finished} of {count} seeds)"
+    return said if finished == len(cells) else f"{said} ({finished} of {len(cells)} seeds)"
+
+
+def _differences(record: dict[str, Any], task_name: str) -> dict[str, tuple[Interval, float]]:
+    """The paired difference of each method to the last one, with Holm's p-value; nothing where a seed failed."""
+    *others, last = methods_of(record)
+    found = {name: _difference(record, task_name, name, last) for name in others}
+    known = {name: one for name, one in found.items() if one is not None}
+    p_values = statistics.holm([one.p_value for one in known.values()]) if known else ()
+    return {name: (one.interval, float(p)) for (name, one), p in zip(known.items(), p_values, strict=True)}
 
 
 def _difference(record: dict[str, Any], task_name: str, first: str, second: str) -> statistics.PairedDifference | None:
@@ -123,6 +171,13 @@ def origin_of(environment: dict[str, Any]) -> str:
     git = environment["git"] if isinstance(environment["git"], dict) else {"commit": "unknown", "dirty": False}
     state = " with uncommitted changes" if git["dirty"] else ""
     return f"commit {git['commit'][:10]}{state}; {environment['cpu']}, {environment['num_cores']} cores"
+
+
+def made_with(record: dict[str, Any]) -> str:
+    """What a comparison was made with: commits, hardware, seeds."""
+    commits = sorted({row["commit"][:10] for row in record["cells"]})
+    num_seeds = len({row["seed"] for row in record["cells"]})
+    return f"{origin_of(record['environment'])}; {num_seeds} seeds; cells of commit {', '.join(commits)}."
 
 
 def failures(record: dict[str, Any]) -> Sequence[str]:
