@@ -55,6 +55,12 @@ SUITES: dict[str, CompareConfig] = {
         seeds=3,
         out="runs/language",
     ),
+    "two-worlds": CompareConfig(
+        tasks=("pendulum", "inverted-double-pendulum", "walks-text", "reviews"),
+        methods=METHODS,
+        seeds=3,
+        out="runs/two-worlds",
+    ),
     "irft-grid": CompareConfig(
         tasks=("ultrachat",),
         methods=("bc", *(variant.partition("=")[0] for variant in GRID)),
@@ -64,7 +70,7 @@ SUITES: dict[str, CompareConfig] = {
         out="runs/irft-grid",
     ),
 }
-"""Minutes per cell; hours per cell; a minute per cell; minutes per cell; GPU hours per cell.
+"""Minutes per cell; hours per cell; a minute per cell; minutes per cell; a minute per cell; GPU hours per cell.
 
 One demonstration and few comparisons for every method, and the same number of simulated steps for all that climb a
 reward. Other tasks and methods by flags: bench control --tasks ant humanoid.
