@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "experts": "experts TASK: train the policies and demonstrations that come with a robot task",
     "collect": "collect TASK DIRECTORY: write a task's demonstrations and preferences to files",
     "compare": "compare methods × tasks × seeds, with intervals",
+    "papers": "the claims of the papers, and what was measured here of each",
     "science": "science NAME: the claims of the theory, measured in the exact world",
     "bench": "bench NAME: speed, against what the arithmetic needs and others reach; suites of methods",
     "demo": "a comparison of a minute, with plots",
