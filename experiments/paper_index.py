@@ -30,8 +30,8 @@ Each claim has its source, the command that tests it, the scale of that test, an
 its 95 % interval over seeds, and whether it speaks for the claim (lies above zero, or at the rate of theory or beyond),
 against it, or does not tell. The verdict follows from these readings: **reproduced** where all speak for the claim,
 **partly** where some do, **not reproduced** where none does. It holds at the scale named beside it and no other; "by
-large margins" is read as "ahead at all", and intervals are not corrected for their number. What the papers did with large
-models has entries of its own, and none of that has been run here.
+large margins" is read as "ahead at all", and intervals are not corrected for their number. What the papers did with
+large models has entries of its own, and none of that has been run here.
 """
 LINK = "../experiments/results"
 

@@ -1,9 +1,19 @@
-"""methods: the table of methods."""
+"""methods [--worlds]: the table of methods, or how each of them works in each world."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from experiments import command
 from unified_irl.methods import METHODS, Method, Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is shown."""
+
+    worlds: bool = False
+    """How each method works in each world, in Markdown, instead of what it consists of."""
 
 
 def demonstration_column(phase: Phase) -> str:
@@ -45,9 +55,15 @@ def rows(row: Method) -> list[tuple[str, str, str, str, str, str]]:
 
 
 def main(arguments: list[str]) -> None:
-    command.refuse(arguments, "methods")
-    from experiments.show import table
+    config = command.flags(Flags, arguments, "methods")
+    from experiments.show import markdown, table
 
+    if config.worlds:
+        from experiments import worlds
+
+        *shown, notes = worlds.table()
+        print(markdown(*shown), *notes, sep="\n")
+        return
     headings = ("method", "phase", "demonstration term", "preference term", "reward", "policy step")
     table("Methods", headings, [line for row in METHODS.values() for line in rows(row)])
     print("\n".join(f"{row.name:15} {row.summary}" for row in METHODS.values()))
