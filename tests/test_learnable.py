@@ -52,7 +52,7 @@ def test_a_reward_for_a_policy_has_no_gradient() -> None:
 
 
 def test_whole_behaviours_are_chosen_and_rewarded_throughout() -> None:
-    made = steps().validated()
+    made = steps().validated("it")
     assert bool(made.mask.all() and made.rewarded.all() and made.terminated.all())
     assert made.weight.tolist() == [1.0, 1.0]
     assert made.start_step.tolist() == [0, 0]

@@ -52,4 +52,4 @@ class LearnableModule(torch.nn.Module):
         return self.descent.state_dict()
 
     def set_extra_state(self, state: Any) -> None:
-        self.descent.load_state_dict(state)
+        self.descent.load_state_dict(copy.deepcopy(state))  # torch's optimisers would go on sharing its tensors
