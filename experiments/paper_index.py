@@ -62,7 +62,8 @@ def _entry(claim: Claim, results: Path) -> Iterator[str]:
     yield f"{claim.says}\n"
     yield f"- Source: {claim.source}"
     if claim.command:
-        yield f"- Tested by: `{claim.command}` ({claim.scale})"
+        tested = "Tested by" if readings else "What would test it"
+        yield f"- {tested}: `{claim.command}` ({claim.scale})"
     if claim.test:
         yield f"- Held by: `{claim.test}`"
     for one, reading in zip(claim.evidence, readings, strict=True):
