@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from experiments import command
 from unified_irl.methods import METHODS, Method, Phase
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flags:
-    """What is shown."""
-
-    worlds: bool = False
-    """How each method works in each world, in Markdown, instead of what it consists of."""
 
 
 def demonstration_column(phase: Phase) -> str:
@@ -55,10 +45,12 @@ def rows(row: Method) -> list[tuple[str, str, str, str, str, str]]:
 
 
 def main(arguments: list[str]) -> None:
-    config = command.flags(Flags, arguments, "methods")
+    asks_for_worlds = arguments == ["--worlds"]
+    if not asks_for_worlds:
+        command.refuse(arguments, "methods [--worlds]")
     from experiments.show import markdown, table
 
-    if config.worlds:
+    if asks_for_worlds:
         from experiments import worlds
 
         *shown, notes = worlds.table()
