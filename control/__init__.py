@@ -1,1 +1,1 @@
-"""The MuJoCo world: no code yet; the core and the exact graph world come first."""
+"""The control world: any Gymnasium task with continuous observations and actions, with SAC."""

@@ -118,7 +118,8 @@ def note(method: Method) -> str:
     if method.init == "clone" and not any(phase.needs_own_samples for phase in method.phases):
         said.append("The policy is cloned from the demonstrations first; --method.init base begins without them.")
     steps, rest = sum(phase.rounds * phase.reward_steps for phase in method.phases), method.reward_descent.total_steps
-    if method.reward_descent.schedule == "cosine" and not 0.8 * steps <= rest <= steps:
+    settles = method.reward == "explicit" and method.reward_descent.schedule == "cosine"
+    if settles and not 0.8 * steps <= rest <= steps:
         said.append(
             f"The reward's step size reaches zero after {rest} steps, but {steps} are planned; "
             f"--method.reward-descent.total-steps {steps} would fit (and task.sac.settling, where it is set)."

@@ -33,6 +33,7 @@ VERBS: dict[str, str] = {
     "collect": "collect TASK DIRECTORY: write a task's demonstrations and preferences to files",
     "compare": "compare methods × tasks × seeds, with intervals",
     "report": "report DIRECTORY …: comparisons as one page, with films and completions",
+    "papers": "the claims of the papers, and what was measured here of each",
     "science": "science NAME: the claims of the theory, measured in the exact world",
     "bench": "bench NAME: speed, against what the arithmetic needs and others reach; suites of methods",
     "demo": "a comparison of a minute, with plots",

@@ -40,6 +40,8 @@ class Task:
     """The row with the step sizes and lengths that suit this task."""
     build: Callable[[Any, int], Domain]
     """From settings and a seed to a domain."""
+    climbs: str
+    """How a policy climbs an explicit reward here, in a word."""
     run: Callable[[Method], RunConfig] = lambda _: RunConfig()
     """How runs of a tuned row are kept."""
     is_long: bool = False
@@ -91,6 +93,7 @@ def _robot(name: str) -> Task:
         settings=partial(tuned.settings, name),
         tuned=partial(tuned.row, name),
         build=partial(_robot_domain, name),
+        climbs="SAC",
         run=partial(tuned.run_settings, name),
         note=tuned.note,
     )
@@ -107,6 +110,7 @@ def _language(name: str) -> Task:
         settings=partial(language_tuned.settings, name),
         tuned=partial(language_tuned.row, name),
         build=_language_domain,
+        climbs=LanguageConfig().improve.algorithm.upper(),
         shares_work=True,
         note=language_tuned.note,
     )
@@ -128,6 +132,7 @@ def _written(
         tuned=tuned_,
         build=_written_domain,
         is_long=is_long,
+        climbs=LanguageConfig().improve.algorithm.upper(),
         shares_work=True,
         note=language_tuned.note,
         shorthands={
@@ -146,6 +151,7 @@ TASKS: dict[str, Task] = {
         settings=WalksConfig,
         tuned=_walks_tuned,
         build=_walks_domain,
+        climbs="exact",
     ),
     **{name: _language(name) for name in language.TASKS},
     "hf": _written(

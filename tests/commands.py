@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,3 +31,22 @@ def contents(place: Path) -> dict[str, bytes]:
     """Every file, but for the name of the last process in a lock."""
     files = (path for path in place.rglob("*") if path.is_file() and path.name != "lock")
     return {str(path): path.read_bytes() for path in files}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The blocks of code of a page that are in this language and nothing else: `bash before` is another kind."""
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.S)
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """What the page lets a person type, in order, each without the name of the program."""
+    lines = [line.split("#")[0].strip() for block in blocks(page, "bash") for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("unified-irl")]
+
+
+FASTER = {
+    "train": ["--method.phases.0.rounds", "5", "--tracking.progress", "quiet"],
+    "compare": ["--set", "task.num-demonstrations=16", "method.phases.0.rounds=3", "--workers", "1"],
+    "demo": ["--set", "method.phases.0.rounds=3", "--seeds", "2"],
+}
+"""Flags that make a command of a page quick without making it another command."""

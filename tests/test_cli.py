@@ -296,7 +296,7 @@ def test_help_appears_at_once_and_without_torch() -> None:
         ("train walks aihf stray", "Unrecognized options: stray"),
         ("resume", "error: 'resume' needs RUN: unified-irl resume RUN"),
         ("resume it --faster", "error: '--faster' is not understood here; expected: unified-irl resume RUN."),
-        ("methods --all", "error: '--all' is not understood here; expected: unified-irl methods."),
+        ("methods --all", "error: '--all' is not understood here; expected: unified-irl methods [--worlds]."),
         ("evaluate it --which worst", "invalid choice 'worst' for argument '--which'. Expected one of ('latest',"),
         ("collect walks", "error: 'collect' needs DIRECTORY: unified-irl collect TASK DIRECTORY [flags]."),
         ("collect wolks data", "error: There is no task called 'wolks'. Did you mean walks"),

@@ -435,3 +435,11 @@ def test_two_stages_of_ones_own_run_in_order():
     assert names == ["first"] * 2 + ["second"] * 3
     assert len(one.own) == 0
     assert one.most_rounds == one.num_rounds == 5
+
+
+def test_all_that_is_left_can_be_learnt_at_once():
+    one, other = learner("bc"), learner("bc")
+    one.round()
+    assert one.learn() is one
+    assert one.num_rounds == len(list(rounds(other)))
+    assert torch.equal(log_policy_of(one.policy), log_policy_of(other.policy))

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from commands import FASTER, blocks, commands_of
 
-from experiments import cli
+from experiments import cli, worlds
+from experiments.show import markdown
 from unified_irl.methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-FASTER = {
-    "train": ["--method.phases.0.rounds", "5", "--tracking.progress", "quiet"],
-    "compare": ["--set", "task.num-demonstrations=16", "method.phases.0.rounds=3", "--workers", "1"],
-    "demo": ["--set", "method.phases.0.rounds=3", "--seeds", "2"],
-}
-"""Flags that make a command of the README quick without making it another command."""
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
-
-
-def commands() -> list[list[str]]:
-    lines = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("unified-irl")]
 
 
 def test_commands_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNIFIED_IRL_CACHE", str(tmp_path / "cache"))
-    seen = commands()
+    seen = commands_of(README)
     assert {"doctor", "tasks", "train", "resume", "evaluate", "compare", "collect"} <= {words[0] for words in seen}
     for words in seen:
         monkeypatch.setattr(sys, "argv", ["unified-irl", *words])
@@ -44,7 +30,7 @@ def test_commands_run_in_order(tmp_path, monkeypatch, capsys):
 
 
 def test_python_runs_as_written(tmp_path):
-    for number, block in enumerate(blocks("python")):
+    for number, block in enumerate(blocks(README, "python")):
         script = tmp_path / f"block_{number}.py"
         script.write_text(block)
         done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -60,6 +46,12 @@ def test_make_targets_named_in_the_readme_exist():
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_in_the_table(name):
     assert f"| `{name}`" in README
+
+
+def test_the_table_of_worlds_is_the_generated_one():
+    headings, lines, notes = worlds.table()
+    assert markdown(headings, lines) in README
+    assert all(note in " ".join(README.split()) for note in notes)
 
 
 def test_files_linked_in_the_readme_exist():

@@ -11,9 +11,11 @@ from typing import Any
 _HOMES = {
     "Contexts": "trajectories",
     "Demonstrations": "feedback",
+    "DescentConfig": "descent_config",
     "Diverged": "errors",
     "Domain": "contracts",
     "ImplicitReward": "implicit",
+    "LearnableModule": "learnable",
     "Learner": "learner",
     "METHODS": "methods",
     "Method": "rows",

@@ -48,6 +48,12 @@ class Demonstrations:
     """long[B]: which of `makers` showed it."""
     makers: tuple[Provenance, ...]
 
+    @staticmethod
+    def by(maker: str, trajectories: Trajectories) -> Demonstrations:
+        """All of them shown by one maker."""
+        everyone = torch.zeros(len(trajectories), dtype=torch.long)
+        return Demonstrations(trajectories=trajectories, maker=everyone, makers=(Provenance(maker=maker),))
+
     def __len__(self) -> int:
         return len(self.trajectories)
 

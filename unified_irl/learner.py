@@ -58,6 +58,12 @@ class Learner:
             return ImplicitReward(self.policy, self.references[reference], self.method.beta)
         return self.reward
 
+    def learn(self) -> Learner:
+        """All rounds that are left, without checkpoints or examinations; itself, when it is done."""
+        while not self.finished:
+            self.round()
+        return self
+
     def round(self) -> Metrics:
         """One round of the current phase."""
         phase = self.phase

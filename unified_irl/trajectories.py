@@ -67,6 +67,22 @@ class Trajectories:
     truncated: Tensor
     """bool[B]: a time limit ended it; where the limit is not part of the task, the state after it still has a value."""
 
+    @staticmethod
+    def whole(context_id: Tensor, data: dict[str, Tensor], log_prob: Tensor) -> Trajectories:
+        """Behaviours of equal length, as they were acted: every step chosen and rewarded, the end that of the world."""
+        every, each = torch.ones_like(log_prob, dtype=torch.bool), torch.ones_like(context_id, dtype=torch.bool)
+        return Trajectories(
+            data=data,
+            mask=every,
+            rewarded=every,
+            context_id=context_id,
+            weight=each.to(log_prob.dtype),
+            behaviour_log_prob=log_prob,
+            start_step=torch.zeros_like(context_id),
+            terminated=each,
+            truncated=~each,
+        )
+
     def __len__(self) -> int:
         return len(self.context_id)
 

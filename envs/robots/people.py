@@ -8,10 +8,11 @@ from torch import Generator, Tensor
 from envs.labeller import label, seen_return
 from envs.robots.config import PeopleConfig
 from envs.robots.episodes import Episode, trajectories, with_absorbing
-from envs.robots.rollout import roll_out
+from envs.robots.rollout import Act, roll_out
 from envs.robots.simulators import Simulator
 from envs.robots.snapshots import Experts
 from unified_irl.errors import UserError
+from unified_irl.feed import stream
 from unified_irl.feedback import Demonstrations, Preferences, Provenance
 from unified_irl.trajectories import Trajectories
 
@@ -26,6 +27,12 @@ def demonstrate(
         maker=torch.zeros(len(episodes), dtype=torch.long),
         makers=(Provenance(maker=f"{task} {config.demonstrator}", source="embedded"),),
     )
+
+
+def shown_by(act: Act, task: str, count: int, seed: int = 0) -> Demonstrations:
+    """So many episodes of a controller of your own: a function from observations [N, O] to actions [N, A]."""
+    episodes = roll_out(act, [Simulator(task)], count, stream(seed, "shown by hand"))
+    return Demonstrations.by(getattr(act, "__name__", "somebody"), trajectories(episodes))
 
 
 def shown_episodes(

@@ -1,4 +1,4 @@
-"""methods: the table of methods."""
+"""methods [--worlds]: the table of methods, or how each of them works in each world."""
 
 from __future__ import annotations
 
@@ -45,9 +45,17 @@ def rows(row: Method) -> list[tuple[str, str, str, str, str, str]]:
 
 
 def main(arguments: list[str]) -> None:
-    command.refuse(arguments, "methods")
-    from experiments.show import table
+    asks_for_worlds = arguments == ["--worlds"]
+    if not asks_for_worlds:
+        command.refuse(arguments, "methods [--worlds]")
+    from experiments.show import markdown, table
 
+    if asks_for_worlds:
+        from experiments import worlds
+
+        *shown, notes = worlds.table()
+        print(markdown(*shown), *notes, sep="\n")
+        return
     headings = ("method", "phase", "demonstration term", "preference term", "reward", "policy step")
     table("Methods", headings, [line for row in METHODS.values() for line in rows(row)])
     print("\n".join(f"{row.name:15} {row.summary}" for row in METHODS.values()))
