@@ -74,7 +74,7 @@ class Learner:
         if own is not None and (phase.needs_own_samples or phase.queries):
             own = self._remembered(own, phase)
             metrics |= self._ask(phase, own)
-        metrics |= self.learn(phase, shown, own)
+        metrics |= self.descend(phase, shown, own)
         self._advance(phase, metrics)
         return metrics
 
@@ -116,7 +116,7 @@ class Learner:
             self.asked = _joined(self.asked, self.domain.ask(own, reward, count, phase, self.method.gamma, draw))
         return {"num_asked": 0.0 if self.asked is None else float(len(self.asked))}
 
-    def learn(self, phase: Phase, shown: Trajectories | None, own: Trajectories | None) -> Metrics:
+    def descend(self, phase: Phase, shown: Trajectories | None, own: Trajectories | None) -> Metrics:
         """Descend the joint loss on this round's demonstrations, own samples and comparisons."""
         compared = _joined(self.asked, self.preferences) if phase.learns_preferences else None
         if shown is None and compared is None:

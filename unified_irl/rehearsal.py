@@ -103,7 +103,7 @@ def _learning(learner: Learner, phase: Phase, shown: Trajectories | None) -> flo
         if shown is not None and phase.needs_own_samples:  # new ones, about which no reference has been asked before
             contexts = learner.domain.contexts[shown.context_id.clamp(min=0)]
             own = learner.policy.sample(contexts, stream(learner.seed, "rehearsal", attempt))
-        seconds = _timed(partial(learner.learn, few, shown, own), repeats=REPEATS if own is None else 1)
+        seconds = _timed(partial(learner.descend, few, shown, own), repeats=REPEATS if own is None else 1)
     return seconds * phase.reward_steps / steps
 
 
