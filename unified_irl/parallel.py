@@ -24,6 +24,10 @@ PATIENCE = timedelta(minutes=30)
 """How long one waits for the others: examinations of large models take their time."""
 
 
+class LostAnother(UserError):
+    """This process could go on, but another is gone."""
+
+
 @dataclass(frozen=True)
 class World:
     """Which of how many processes this is."""
@@ -106,7 +110,7 @@ def _together(meet: Callable[[], Any]) -> None:
         meet()
     except (RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
-        raise UserError(
+        raise LostAnother(
             f"Another process of this run is gone, or was never there ({why}). Its last checkpoint is whole: start all "
             "processes again with `resume`."
         ) from error
