@@ -142,9 +142,9 @@ class _Running:
         self._offset = max(0, _size(self._path) - _MOST_BYTES)
         self._stage, self._total = 0, sum(self._stages)
         self._done, self._score = 0, ""
-        self.look()
         self._first: tuple[float, int] | None = None
-        self._found = self._done
+        self.look()
+        self._first = None  # what was there before says nothing of the pace
 
     def look(self) -> None:
         """Read on where the last look ended."""

@@ -30,7 +30,7 @@ class Launch:
         gpus = self.gpus_per_cell
         if not 0 <= gpus < float("inf") or (gpus > 1 and gpus != int(gpus)):
             raise UserError(f"gpus_per_cell is {gpus:g}; expected a part of one GPU (0 to 1), or a whole number.")
-        if 0 < gpus < self.processes_per_cell:
+        if self.processes_per_cell > 1 and 0 < gpus < self.processes_per_cell:
             raise UserError(
                 f"gpus_per_cell is {gpus:g}, but {self.processes_per_cell} processes share a cell; expected a GPU for "
                 "each of them."

@@ -17,15 +17,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from unified_irl.errors import UserError
+from unified_irl.errors import LostAnother
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)
 """How long one waits for the others: examinations of large models take their time."""
-
-
-class LostAnother(UserError):
-    """This process could go on, but another is gone."""
 
 
 @dataclass(frozen=True)

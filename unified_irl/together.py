@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from unified_irl.cell import ProcessDied, Work, WorkFailed, die_when, our_paths, why_and_where
+from unified_irl.errors import LostAnother
 from unified_irl.rundir import PROCESSES_LOG
 from unified_irl.serialise import read_json, write_json
 
@@ -69,8 +70,6 @@ def _told(place: Path, rank: int) -> dict[str, Any] | None:
 
 def _share(place: Path) -> None:
     """In one of the processes: its share, and how it ended."""
-    from unified_irl.parallel import LostAnother
-
     die_when(lambda: os.read(0, 1))
     task = read_json(place / "task.json")
     why, trace, lost_another = "", "", False
