@@ -25,12 +25,14 @@ from experiments.matrix import Matrix
 from experiments.tiny import make
 from experiments.train import config_to_json, default_config, run_cell, with_flags
 from unified_irl import ray_workers
+from unified_irl.cell import ProcessDied, WorkFailed
 from unified_irl.cells import FAILURE, MOST_CRASHES, Cell, run_cells
 from unified_irl.errors import UserError
 from unified_irl.launch_config import Launch
 from unified_irl.local_workers import shares_of_gpus
 from unified_irl.ray_workers import RayWorkers
 from unified_irl.rundir import LABELS
+from unified_irl.together import Together
 
 RAY = Launch(launcher="ray")
 
@@ -47,7 +49,7 @@ def cluster() -> Iterator[Any]:
 
 def matrix() -> list[Cell]:
     """Two methods, two seeds; long enough to be killed in the middle."""
-    settings = ("task.num-nodes=8", "task.horizon=5", "task.num-demonstrations=8", "method.phases.0.rounds=300",
+    settings = ("task.num-nodes=8", "task.horizon=5", "task.num-demonstrations=8", "method.phases.0.rounds=150",
                 "run.checkpoint-every=20", "run.evaluate-every=50")  # fmt: skip
     config = CompareConfig(methods=("bc", "aihf"), seeds=2, set=settings)
     return [entry.cell for entry in entries_of(Matrix(config), {})]
@@ -213,6 +215,22 @@ def shares_or_dies(config: dict[str, Any], directory: Path) -> None:
         (directory / "result.json").write_text(json.dumps({"answer": int(os.environ["WORLD_SIZE"])}))
 
 
+def test_what_several_processes_tell_is_judged() -> None:
+    """Somebody's own failure before the loss of another, a death before that loss alone."""
+    well, broke = dict(why="", trace="", lost_another=False), dict(why="broke", trace="here", lost_another=False)
+    alone, together = dict(why="alone", trace="", lost_another=True), Together(work, 2)
+    together._judge([well, well])
+    for told in ([alone, broke], [broke, None], [None, broke]):
+        with pytest.raises(WorkFailed, match="broke"):
+            together._judge(told)
+    for told in ([alone, None], [None, well]):
+        with pytest.raises(ProcessDied, match=r"losing process \d of 2 \(processes\.log has more\)"):
+            together._judge(told)
+    with pytest.raises(WorkFailed, match="alone"):
+        together._judge([alone, well])
+
+
+@pytest.mark.slow
 def test_a_process_of_several_that_dies_or_fails(tmp_path: Path) -> None:
     cells = [cell(0, what="die once"), cell(1, what="break")]
     outcomes = run_cells(cells, tmp_path, shares_or_dies, num_workers=2, launch=Launch(processes_per_cell=2))

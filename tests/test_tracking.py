@@ -120,7 +120,7 @@ def runs_in(folder: Path) -> Iterator[Any]:
 
 
 def test_wandb_shows_a_comparison_as_one(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two methods, one of them a variant: one group, the methods as job types; the labels decide nothing of the cells."""
+    """Two methods, one of them a variant: one group, a job type each; the labels decide nothing of the cells."""
     pytest.importorskip("wandb")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
