@@ -217,8 +217,11 @@ def shares_or_dies(config: dict[str, Any], directory: Path) -> None:
 
 def test_what_several_processes_tell_is_judged() -> None:
     """Somebody's own failure before the loss of another, a death before that loss alone."""
-    well, broke = dict(why="", trace="", lost_another=False), dict(why="broke", trace="here", lost_another=False)
-    alone, together = dict(why="alone", trace="", lost_another=True), Together(work, 2)
+    well, broke = (
+        {"why": "", "trace": "", "lost_another": False},
+        {"why": "broke", "trace": "here", "lost_another": False},
+    )
+    alone, together = {"why": "alone", "trace": "", "lost_another": True}, Together(work, 2)
     together._judge([well, well])
     for told in ([alone, broke], [broke, None], [None, broke]):
         with pytest.raises(WorkFailed, match="broke"):
