@@ -10,9 +10,8 @@ from experiments.compare_config import CompareConfig
 from experiments.curves import curve_of
 from experiments.matrix import Entry, Matrix
 from experiments.summary import failures, headings, made_with, summary, tuned
-from experiments.train import run_cell
 from experiments.tuning import flags_of, tune
-from unified_irl.cells import Outcome, run_cells
+from experiments.watching import run_watched
 
 
 def compare(config: CompareConfig, command: list[str]) -> dict[str, Any]:
@@ -21,10 +20,9 @@ def compare(config: CompareConfig, command: list[str]) -> dict[str, Any]:
 
     root, matrix = Path(config.out), Matrix(config)
     entries = entries_of(matrix, {})  # what cannot be run is told before anything is tuned
-    if tuning := tune(matrix, report):
+    if tuning := tune(matrix):
         entries = entries_of(matrix, {(row["task"], row["method"]): row["chosen"] for row in tuning})
-    outcomes = run_cells([entry.cell for entry in entries], root / "cells", run_cell, num_workers=config.workers,
-                         report=report)  # fmt: skip
+    outcomes = run_watched([entry.cell for entry in entries], root / "cells", config)
     rows = [
         {
             "task": entry.task,
@@ -60,14 +58,6 @@ def commit_of(cell: Path) -> str:
     environment = read_json(cell / "environment.json") if (cell / "environment.json").exists() else {}
     git = environment.get("git")
     return git["commit"] if isinstance(git, dict) else "unknown"
-
-
-def report(done: int, count: int, outcome: Outcome) -> None:
-    """A line on standard error for every cell that ends."""
-    import sys
-
-    said = f"score {outcome.result['final']['score']:.3f}" if outcome.result else f"FAILED: {outcome.failure}"
-    print(f"cell {done}/{count}  {outcome.cell.name}  {said}", file=sys.stderr, flush=True)
 
 
 def run(config: CompareConfig, command: list[str]) -> int:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from experiments.compare_config import CompareConfig
+from experiments.tasks import task as task_called
 from experiments.train import TrainConfig, config_to_json, default_config, with_flags
 from unified_irl.cells import Cell
 from unified_irl.errors import UserError
+from unified_irl.serialise import to_json
+from unified_irl.tracking import Labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,12 @@ class Matrix:
         self.common = as_flags(config.set, "compare --set")
         if unused := [name for name in self.variants if name not in config.methods]:
             raise UserError(f"the variant {unused[0]} does not stand among the methods; add it to --methods.")
+        if config.processes_per_cell > 1 and (
+            alone := [name for name in config.tasks if not task_called(name).shares_work]
+        ):
+            raise UserError(
+                f"{alone[0]} runs in one process, but processes_per_cell is {config.processes_per_cell}; leave it at 1."
+            )
 
     def settings(self, task: str, method: str, changes: Sequence[str] = ()) -> TrainConfig[Any]:
         """Those of all seeds of one task and method. `changes` are flags, and have the last word."""
@@ -48,15 +58,14 @@ class Matrix:
     ) -> list[Entry]:
         """One cell per seed. The label tells cells of one task, method and seed apart."""
         base = self.settings(task, method, changes)
-        return [
-            Entry(
-                task=task,
-                method=method,
-                seed=seed,
-                cell=Cell(name=f"{task}-{method}{label}-{seed}", config=config_to_json(task, replace(base, seed=seed))),
-            )
-            for seed in seeds
-        ]
+
+        def cell(seed: int) -> Cell:
+            name = f"{task}-{method}{label}-{seed}"
+            group, tags = f"{task}/{Path(self.config.out).name}{label and '-tuning'}", (task, method, f"seed-{seed}")
+            labels = to_json(Labels(name=name, group=group, kind=method, tags=tags))
+            return Cell(name=name, config=config_to_json(task, replace(base, seed=seed)), labels=labels)
+
+        return [Entry(task=task, method=method, seed=seed, cell=cell(seed)) for seed in seeds]
 
 
 def _variant(given: str) -> tuple[str, tuple[str, list[str]]]:

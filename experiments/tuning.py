@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean
@@ -11,8 +11,8 @@ from typing import Any
 
 from experiments.compare_config import CompareConfig
 from experiments.matrix import Matrix, as_flags, words
-from experiments.train import run_cell
-from unified_irl.cells import Outcome, run_cells
+from experiments.watching import run_watched
+from unified_irl.cells import Outcome
 from unified_irl.errors import UserError, unknown_name
 from unified_irl.methods import METHODS
 
@@ -54,7 +54,7 @@ def flags_of(settings: Sequence[str]) -> list[str]:
     return as_flags(settings, "compare --tune")
 
 
-def tune(matrix: Matrix, report: Callable[[int, int, Outcome], None]) -> list[dict[str, Any]]:
+def tune(matrix: Matrix) -> list[dict[str, Any]]:
     """For every task and method its tries with their mean final scores, and the one it goes on with."""
     config = matrix.config
     seeds = range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + config.tuning_seeds)
@@ -67,7 +67,7 @@ def tune(matrix: Matrix, report: Callable[[int, int, Outcome], None]) -> list[di
         for number, settings in enumerate(tries, 1)
         for entry in matrix.entries(task, method, seeds, flags_of(settings), f"-try-{number}")
     ]
-    outcomes = iter(run_cells(cells, Path(config.out) / "tuning", run_cell, num_workers=config.workers, report=report))
+    outcomes = iter(run_watched(cells, Path(config.out) / "tuning", config))
     rows = []
     for task, method, tries in pairs:
         scores = [_mean_score([next(outcomes) for _ in seeds]) for _ in tries]

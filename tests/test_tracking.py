@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,8 +17,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from commands import Command
 from rich.console import Console
 
+from experiments.compare_config import CompareConfig
+from experiments.matrix import Matrix
 from unified_irl.errors import UserError
 from unified_irl.rundir import RunDirectory, read_metrics
 from unified_irl.tracking import Tracker, TrackingConfig
@@ -94,6 +98,47 @@ def test_wandb_offline_writes_to_the_run_without_a_network(tmp_path: Path) -> No
     for word in (b"a_metric", b"0.5", b"0.25", b"some_setting", b"proj", b"seeds"):
         assert word in written
     assert not (tmp_path / "wandb").exists()
+
+
+def runs_in(folder: Path) -> Iterator[Any]:
+    """The descriptions of the runs in wandb's files: records, cut into pieces of blocks, after a header of 7 bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    for file in sorted(folder.glob("**/*.wandb")):
+        content, place, whole = file.read_bytes(), 7, b""
+        while place + 7 <= len(content):
+            if (left := 2**15 - place % 2**15) < 7:
+                place += left  # no header fits into the rest of the block
+                continue
+            size, kind = struct.unpack("<HB", content[place + 4 : place + 7])
+            whole += content[place + 7 : place + 7 + size]
+            place += 7 + size
+            if kind in (1, 4):  # complete, or the last piece
+                record, whole = wandb_internal_pb2.Record.FromString(whole), b""
+                if record.WhichOneof("record_type") == "run":
+                    yield record.run
+
+
+def test_wandb_shows_a_comparison_as_one(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two methods, one of them a variant: one group, a job type each; the labels decide nothing of the cells."""
+    pytest.importorskip("wandb")
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    settings = ("task.num-nodes=8", "task.horizon=5", "method.phases.0.rounds=2", "tracking.wandb=offline",
+                "tracking.wandb-tags=mine")  # fmt: skip
+    words = ["compare", "--methods", "bc", "short", "--variants", "short=bc method.phases.0.rounds=1", "--seeds", 1,
+             "--set", *settings]  # fmt: skip
+    assert command(*words, "--out", "runs/few").code == 0
+    found = {run.display_name: run for run in runs_in(Path("runs/few"))}
+    assert set(found) == {"walks-bc-0", "walks-short-0"}
+    assert {run.run_group for run in found.values()} == {"walks/few"}
+    assert [found[name].job_type for name in ("walks-bc-0", "walks-short-0")] == ["bc", "short"]
+    assert set(found["walks-short-0"].tags) == {"mine", "walks", "short", "seed-0"}
+    cells = {path.name for path in Path("runs/few/cells").iterdir() if path.is_dir()}
+    matrix = Matrix(CompareConfig(methods=("bc",), seeds=1, set=settings, out="elsewhere"))
+    (entry,) = matrix.entries("walks", "bc", range(1))
+    assert entry.cell.labels["group"] == "walks/elsewhere"
+    assert entry.cell.directory(Path()).name in cells
 
 
 def test_wandb_online_without_a_login_says_what_to_do(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

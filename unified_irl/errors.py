@@ -14,6 +14,10 @@ class Diverged(UserError):
     """A loss or a metric stopped being a usable number; the run ends with its last good checkpoint intact."""
 
 
+class LostAnother(UserError):
+    """This process could go on, but another that shares its work is gone."""
+
+
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not in a table, with the nearest ones suggested."""
     names = sorted(known)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from unified_irl.errors import UserError
+from unified_irl.errors import LostAnother
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=30)
@@ -106,7 +106,7 @@ def _together(meet: Callable[[], Any]) -> None:
         meet()
     except (RuntimeError, ValueError) as error:
         why = " ".join(str(error).split())[:200]
-        raise UserError(
+        raise LostAnother(
             f"Another process of this run is gone, or was never there ({why}). Its last checkpoint is whole: start all "
             "processes again with `resume`."
         ) from error

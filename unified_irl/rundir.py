@@ -6,6 +6,8 @@ clock.jsonl        when each examined step was reached
 metrics.jsonl      one row per line; "nan", "inf" and "-inf" stand for the numbers JSON lacks
 checkpoints/       see `unified_irl.checkpoint`
 result.json        the outcome; its presence means the run is finished
+labels.json        how a cell of a matrix is shown where runs are watched
+processes.log      what the processes said that shared a cell's work
 lock               held while a process works here; it dies with the process
 """
 
@@ -28,7 +30,8 @@ from unified_irl.serialise import NUMBER_WORDS, plain, read_json, write_json
 CONFIG, ENVIRONMENT, METRICS = "config.json", "environment.json", "metrics.jsonl"
 CLOCK = "clock.jsonl"
 RESULT, LOCK = "result.json", "lock"
-_BEFORE_THE_CONFIG = {LOCK, ENVIRONMENT, "failure.json"}
+LABELS, PROCESSES_LOG = "labels.json", "processes.log"
+_BEFORE_THE_CONFIG = {LOCK, ENVIRONMENT, LABELS, PROCESSES_LOG, "failure.json"}
 
 
 class RunDirectory:

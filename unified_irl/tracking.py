@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from unified_irl.rundir import RunDirectory
 
 _MAX_HEADLINES = 3
+_LONGEST_TAG = 64
+"""Of wandb's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,27 @@ class TrackingConfig:
     wandb_project: str = "unified-irl"
     """The wandb project."""
     wandb_group: str = ""
-    """The wandb group, for example the seeds of one experiment; empty for none."""
+    """The wandb group, for example the seeds of one experiment; empty for none, or in a comparison for its name."""
     wandb_tags: tuple[str, ...] = ()
-    """Tags of the wandb run."""
+    """Tags of the wandb run; in a comparison task, method and seed come to them."""
     progress: Literal["auto", "bar", "lines", "quiet"] = "auto"
     """What to show: a progress bar, plain lines, or nothing; `auto` is a bar on a terminal and lines elsewhere."""
     print_every_seconds: float = 5
     """Seconds between two progress lines, at the least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """How a run is shown among others. They lie beside its config (`labels.json`), because they decide nothing."""
+
+    name: str
+    """For people."""
+    group: str = ""
+    """The comparison it belongs to."""
+    kind: str = ""
+    """What it does there: the method."""
+    tags: tuple[str, ...] = ()
+    """What to find it by."""
 
 
 class _Sink(Protocol):
@@ -118,12 +134,14 @@ class _Wandb:
             import wandb
         except ImportError as error:
             raise UserError("Weights & Biases is not installed. Run: pip install wandb") from error
+        labels = _labels(run)
         try:
             self._run = wandb.init(
                 project=config.wandb_project,
-                group=config.wandb_group or None,
-                tags=list(config.wandb_tags),
-                name=run.path.name,
+                group=config.wandb_group or labels.group or None,
+                job_type=labels.kind or None,
+                tags=[tag[:_LONGEST_TAG] for tag in dict.fromkeys((*config.wandb_tags, *labels.tags))],
+                name=labels.name,
                 id=_wandb_id(run),
                 dir=run.path,
                 config=run.config,
@@ -144,6 +162,14 @@ class _Wandb:
 
     def close(self, failed: bool) -> None:
         self._run.finish(exit_code=int(failed))
+
+
+def _labels(run: RunDirectory) -> Labels:
+    from unified_irl.rundir import LABELS
+    from unified_irl.serialise import from_json, read_json
+
+    path = run.path / LABELS
+    return from_json(Labels, read_json(path), str(path)) if path.exists() else Labels(name=run.path.name)
 
 
 def _wandb_id(run: RunDirectory) -> str:
