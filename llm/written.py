@@ -143,7 +143,7 @@ class WrittenDomain(Voiced):
                 f"phase '{phase.name}' asks about what the policy says, but this task has nobody to ask: name a judge "
                 "(--task.judge), or let queries be 0."
             )
-        answers = self._answers(own, self.contexts)
+        answers = self.answers(own, self.contexts)
 
         def choose(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
             felt = [torch.tensor(judge([answers[k] for k in side.tolist()])).double() for side in (first, second)]
@@ -157,7 +157,7 @@ class WrittenDomain(Voiced):
         """Who judges what the policy says, where the settings name somebody."""
         return judge_called(self.config.judge, self.config.data.allow_download) if self.config.judge else None
 
-    def _answers(self, own: Trajectories, prompts: Prompts) -> list[tuple[Prompt, Reply]]:
+    def answers(self, own: Trajectories, prompts: Prompts) -> list[tuple[Prompt, Reply]]:
         """What was asked and what was said, as texts or conversations."""
         asked = prompts.texts(own.context_id - prompts.first_id)
         said = self.tokenizer.batch_decode(
@@ -188,7 +188,7 @@ class WrittenDomain(Voiced):
         }
         scores = []
         if self.judge is not None:
-            judged, before = self.judge(self._answers(own, self.prompts_aside)), self._judged_at_first
+            judged, before = self.judge(self.answers(own, self.prompts_aside)), self._judged_at_first
             wins = examination.win_rate(torch.tensor(judged), torch.tensor(before))
             metrics |= {"judged": fmean(judged), "start_judged": fmean(before), "win_rate": wins}
             scores.append(2.0 * wins - 1.0)
@@ -214,7 +214,7 @@ class WrittenDomain(Voiced):
         """What the judge says of the start's answers to the same prompts."""
         assert self.judge is not None
         own = self.start.sample(self.examined, stream(self.data_seed, "scale"))
-        return self.judge(self._answers(own, self.prompts_aside))
+        return self.judge(self.answers(own, self.prompts_aside))
 
     def _some(self, behaviours: Trajectories) -> Trajectories:
         """As many as an examination looks at."""
