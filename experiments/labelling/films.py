@@ -14,6 +14,7 @@ from control.files import npz
 from control.files.demonstrations import episodes_of, read_demonstrations
 from control.files.preferences import Comparisons, write_preferences
 from envs.robots.episodes import Episode
+from envs.robots.table import robot
 from experiments.labelling.book import Answer
 from experiments.labelling.folder import Made
 from experiments.labelling.material import comparisons
@@ -31,7 +32,7 @@ class Films:
     words: Sequence[str] = ()
 
     def __init__(self, folder: Path, made: Made) -> None:
-        self.folder, self.queries = folder, made.queries
+        self.folder, self.queries, self.summary = folder, made.queries, robot(made.facts["robot"]).summary
         self.behaviours = read_demonstrations(folder / EPISODES).trajectories
         episodes = _with_states(episodes_of(self.behaviours, str(folder / EPISODES)), folder / STATES)
         self.studio = Studio(folder / FILMS, made.facts["robot"], episodes, never_ends=made.facts["never_ends"])
@@ -40,7 +41,7 @@ class Films:
         return len(self.queries)
 
     def shown(self, pair: int) -> dict[str, Any]:
-        return {}
+        return {"prompt": [{"role": "task", "text": self.summary}]}
 
     def expect(self, pairs: Iterable[int]) -> None:
         for pair in pairs:

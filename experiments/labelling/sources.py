@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from control.config import ControlConfig
 from experiments.labelling import folder
 from experiments.labelling.config import SHOWN, LabelFlags, TaskLabelFlags
 from experiments.labelling.folder import Made
 from experiments.labelling.material import Material
 from experiments.tasks import task
+from experiments.train import stored_config
+from llm.config import LanguageConfig
 from unified_irl.errors import UserError
 from unified_irl.serialise import plain, to_json
+
+if TYPE_CHECKING:
+    from experiments.labelling.spelling import Spelling
 
 ROWS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 
@@ -33,7 +39,9 @@ def kind_of(source: str) -> str:
 
 def place_of(source: str, flags: LabelFlags) -> Path:
     """The folder of this labelling."""
-    name = Path(source).resolve().name if Path(source).exists() else source.replace(":", "-").replace("/", "-")
+    path = Path(source)
+    name = path.resolve().name if path.exists() else source.replace(":", "-").replace("/", "-")
+    name = name.partition(".")[0] or name if path.is_file() else name
     return Path(flags.out) if flags.out else Path("labels") / (name if flags.mode == "compare" else f"{name}-shown")
 
 
@@ -48,7 +56,7 @@ def opened(source: str, flags: LabelFlags, place: Path) -> Material:
         return Films(place, made)
     from experiments.labelling.texts import Texts
 
-    return Texts(place, made, _speller(source, flags))
+    return Texts(place, made, _spelling(source, flags))
 
 
 def _settings(flags: LabelFlags) -> dict[str, Any]:
@@ -57,26 +65,19 @@ def _settings(flags: LabelFlags) -> dict[str, Any]:
 
 
 def _of_task(source: str, flags: LabelFlags, place: Path) -> Made:
-    domain = _domain(source, flags)
-    from control.domain import ControlDomain
-
-    if isinstance(domain, ControlDomain):
+    assert isinstance(flags, TaskLabelFlags)
+    if isinstance(flags.task, ControlConfig):
         from experiments.labelling import film_queries
 
-        return film_queries.of_task(domain, flags, place)
-    from experiments.labelling import text_queries
-    from llm.domain import LanguageDomain
-    from llm.written import WrittenDomain
+        return film_queries.of_task(_domain(source, flags), flags, place)
+    if isinstance(flags.task, LanguageConfig):
+        from experiments.labelling import text_queries
 
-    if isinstance(domain, LanguageDomain | WrittenDomain):
-        return text_queries.of_task(domain, flags, place)
+        return text_queries.of_task(_domain(source, flags), flags, place)
     raise UserError(f"There is nothing to see or to read in {source}; expected a task of robots or of language.")
 
 
 def _of_run(source: str, flags: LabelFlags, place: Path) -> Made:
-    from control.config import ControlConfig
-    from experiments.train import stored_config
-
     _, config = stored_config(Path(source))
     if isinstance(config.task, ControlConfig):
         from experiments.labelling import film_queries
@@ -88,9 +89,9 @@ def _of_run(source: str, flags: LabelFlags, place: Path) -> Made:
 
 
 def _of_rows(source: str, flags: LabelFlags, _: Path) -> Made:
-    from experiments.labelling import text_queries
+    from experiments.labelling import row_queries
 
-    return text_queries.of_file(source, flags)
+    return row_queries.of_file(source, flags)
 
 
 def _of_episodes(source: str, flags: LabelFlags, place: Path) -> Made:
@@ -104,10 +105,11 @@ def _domain(source: str, flags: LabelFlags) -> Any:
     return task(source).build(flags.task, flags.seed)
 
 
-def _speller(source: str, flags: LabelFlags) -> Any:
-    """The named task that demonstrations are written for; None where texts are kept as they are."""
+def _spelling(source: str, flags: LabelFlags) -> Spelling | None:
+    """That of the named task which demonstrations are written for; None where texts are kept as they are."""
     if flags.mode != "demonstrate" or (kind := kind_of(source)) not in ("task", "run"):
         return None
+    from experiments.labelling.spelling import Spelling
     from llm.domain import LanguageDomain
 
     if kind == "task":
@@ -116,4 +118,4 @@ def _speller(source: str, flags: LabelFlags) -> Any:
         from experiments.language_runs import load_language_run
 
         domain = load_language_run(Path(source), flags.which).domain
-    return domain if isinstance(domain, LanguageDomain) else None
+    return Spelling(domain) if isinstance(domain, LanguageDomain) else None

@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from experiments.labelling.book import Answer
 from experiments.labelling.folder import Made, Query
 from experiments.labelling.material import Comparison, Shown, comparisons
 from llm.data.records import Prompt, Reply, as_messages
-from llm.domain import LanguageDomain
 from unified_irl.errors import UserError
-from unified_irl.feedback import Demonstrations, Provenance
-from unified_irl.feedback_files import load_preferences, save_demonstrations, save_preferences
 from unified_irl.serialise import write_text
+
+if TYPE_CHECKING:
+    from experiments.labelling.spelling import Spelling
 
 CANDIDATES = "candidates.safetensors"
 """All pairs of a named task as comparisons that nobody has made yet, with its own tokens."""
 COMPARED, SHOWN = "preferences", "demonstrations"
-UNKNOWN_WORDS = 3
-"""How many are named to whoever wrote them."""
 
 
 class Texts:
-    """Queries of a labelling. Where demonstrations of a named task are written, `domain` spells them."""
+    """Queries of a labelling. Demonstrations of a named task are spelt in its words."""
 
     is_filmed = False
 
-    def __init__(self, folder: Path, made: Made, domain: LanguageDomain | None = None) -> None:
-        self.folder, self.queries, self.facts, self.domain = folder, made.queries, made.facts, domain
-        self.words: Sequence[str] = () if domain is None else domain.task.words
+    def __init__(self, folder: Path, made: Made, spelling: Spelling | None = None) -> None:
+        self.folder, self.queries, self.facts, self.spelling = folder, made.queries, made.facts, spelling
+        self.words: Sequence[str] = () if spelling is None else spelling.words
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -55,15 +50,7 @@ class Texts:
         raise UserError("There are no films of texts.")
 
     def fault(self, text: str) -> str:
-        if self.domain is None:
-            return ""
-        task, said = self.domain.task, text.split()
-        if len(said) > task.max_words:
-            return f"That is {len(said)} words; {task.name} has room for {task.max_words}."
-        if unknown := [word for word in said if word not in task.words]:
-            named = ", ".join(f"'{word}'" for word in unknown[:UNKNOWN_WORDS])
-            return f"{task.name} has no word {named}; use the words below."
-        return ""
+        return "" if self.spelling is None else self.spelling.fault(text)
 
     def export(self, answers: Sequence[Answer]) -> list[str]:
         if self.facts["mode"] == "demonstrate":
@@ -78,25 +65,11 @@ class Texts:
         ties = len(made) - len(chosen)
         less = f" ({ties} ties left out, which this format cannot hold)" if ties else ""
         told = self._rows(COMPARED, [self._row(one) for one in chosen], less)
-        path = self.folder / f"{COMPARED}.safetensors"
         if not (self.folder / CANDIDATES).is_file():
             return told
-        if not made:
-            path.unlink(missing_ok=True)
-            return told
-        candidates = load_preferences(self.folder / CANDIDATES)
-        raters = tuple(dict.fromkeys(one.rater for one in made))
-        rows = candidates[torch.tensor([one.pair for one in made])]
-        save_preferences(
-            path,
-            replace(
-                rows,
-                label=torch.tensor([one.label for one in made]),
-                maker=torch.tensor([raters.index(one.rater) for one in made]),
-                makers=tuple(replace(candidates.makers[0], labeller=rater, source="label") for rater in raters),
-            ),
-        )
-        return [*told, f"{len(made)} comparisons, ties included, in {path}"]
+        from experiments.labelling.spelling import write_compared
+
+        return told + write_compared(self.folder / CANDIDATES, self.folder / f"{COMPARED}.safetensors", made)
 
     def _row(self, one: Comparison) -> Query:
         query = self.queries[one.pair]
@@ -110,18 +83,10 @@ class Texts:
             prompt = self.queries[one.pair]["prompt"]
             rows.append({"prompt": prompt, "completion": _completion(prompt, one.text), "rater": one.rater})
         told = self._rows(SHOWN, rows)
-        if self.domain is None or not written:
+        if self.spelling is None:
             return told
-        path, raters = self.folder / f"{SHOWN}.safetensors", tuple(dict.fromkeys(one.rater for one in written))
-        prompts = torch.tensor([self.queries[one.pair]["context"] for one in written])
-        said = [" ".join(one.text.split()) for one in written]
-        shown = Demonstrations(
-            trajectories=self.domain.codec.trajectories(self.domain.contexts[prompts], said, [True] * len(said)),
-            maker=torch.tensor([raters.index(one.rater) for one in written]),
-            makers=tuple(Provenance(maker=rater, source="label") for rater in raters),
-        )
-        save_demonstrations(path, shown)
-        return [*told, f"{len(written)} demonstrations in {path}"]
+        contexts = [self.queries[one.pair]["context"] for one in written]
+        return told + self.spelling.write_shown(self.folder / f"{SHOWN}.safetensors", written, contexts)
 
     def _rows(self, name: str, rows: list[Query], more: str = "") -> list[str]:
         path = self.folder / f"{name}.jsonl"

@@ -196,7 +196,10 @@ document.addEventListener("visibilitychange", () => {
   }
 });
 document.querySelectorAll("[data-said]").forEach((button) => {
-  button.addEventListener("click", () => { button.blur(); answer(button.dataset.said); });
+  button.addEventListener("click", (event) => {
+    button.blur();
+    if (event.detail <= 1) answer(button.dataset.said); // the second click of two would answer the next query
+  });
 });
 $("undo").addEventListener("click", () => { $("undo").blur(); undo(); });
 $("text").addEventListener("input", keep);
