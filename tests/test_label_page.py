@@ -27,12 +27,12 @@ from control.files.preferences import read_preferences
 from experiments.labelling import agreement
 from experiments.labelling.book import Book
 from experiments.labelling.config import LabelFlags, TaskLabelFlags
+from experiments.labelling.desk import seated
 from experiments.labelling.server import LabelServer
 from experiments.labelling.sources import opened
 from experiments.tasks import task
 from experiments.tiny import make
 from experiments.train import default_config
-from experiments.verbs.label import _desk
 from unified_irl.feedback_files import load_demonstrations, load_preferences
 
 torch.set_num_threads(1)
@@ -72,7 +72,7 @@ def page(browser: Any) -> Iterator[Any]:
 def served(source: str, flags: LabelFlags, place: Path) -> Iterator[LabelServer]:
     """The server of the verb, in a thread of this process."""
     material = opened(source, flags, place)
-    desk = _desk(Book(place / "answers.jsonl"), material, source, flags)
+    desk = seated(Book(place / "answers.jsonl"), material, source, flags)
     with LabelServer(desk, flags.host, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -304,10 +304,10 @@ def test_robots_are_compared_by_looking(page: Any, command: Command) -> None:
 
 # Words of a named task.
 
-TINY = (
+SMALL = (
     "--task.model.size seconds --task.model.layers 1 --task.model.width 16 --task.model.documents 300 "
     "--task.num-examined 4 --task.num-fresh 4"
-).split()
+)
 
 
 def tiny_flags(cache: Path, **changes: Any) -> TaskLabelFlags[Any]:
@@ -343,7 +343,7 @@ def test_demonstrations_are_typed(page: Any, command: Command) -> None:
     shown_ = load_demonstrations(place / "demonstrations.safetensors")
     assert len(shown_) == len(rows) == 5
     said = command(
-        "train", "walks-text", "bc", *TINY, "--task.cache", "cache", "--task.people.demonstrations-file",
+        "train", "walks-text", "bc", *SMALL.split(), "--task.cache", "cache", "--task.people.demonstrations-file",
         place / "demonstrations.safetensors", "--method.phases.0.rounds", 4, "--out", "run",
     )  # fmt: skip
     assert said.code == 0, said.err
@@ -364,8 +364,8 @@ def test_completions_of_a_base_model_are_compared(page: Any, command: Command) -
     assert sum(one == 0.5 for one in given) == 2
     assert len((place / "preferences.jsonl").read_text().splitlines()) == 2
     said = command(
-        "train", "walks-text", "dpo", *TINY, "--task.cache", "cache", "--task.people.num-demonstrations", 0,
-        "--task.people.preferences-file", place / "preferences.safetensors", "--method.warm-start.rounds", 0,
+        "train", "walks-text", "dpo", *SMALL.split(), "--task.cache", "cache", "--task.people.num-demonstrations", 12,
+        "--task.people.preferences-file", place / "preferences.safetensors", "--method.warm-start.rounds", 2,
         "--method.phases.0.rounds", 2, "--out", "run",
     )  # fmt: skip
     assert said.code == 0, said.err

@@ -16,8 +16,9 @@ from typing import Any
 
 from experiments.labelling.agreement import sentences
 from experiments.labelling.book import CHOICES, WRITTEN, Answer, Book
+from experiments.labelling.config import LabelFlags
 from experiments.labelling.material import Material
-from experiments.labelling.plan import Showing
+from experiments.labelling.plan import Showing, showings
 from unified_irl.errors import UserError
 
 AHEAD = 3
@@ -171,6 +172,12 @@ class Desk:
         if self.mode == "demonstrate":
             query["words"] = list(self.material.words)
         return query
+
+
+def seated(book: Book, material: Material, source: str, flags: LabelFlags) -> Desk:
+    """The rater before their list."""
+    plan = showings(len(material), flags.repeats, flags.seed, flags.rater, blind=flags.mode == "compare")
+    return Desk(book, plan, material, flags.rater, source, flags.mode)
 
 
 def _place(showing: str) -> int:

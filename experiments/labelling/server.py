@@ -54,12 +54,12 @@ class Refused(Exception):
 
 
 class LabelServer(ThreadingHTTPServer):
-    """One desk. `changed` is called after every answer."""
+    """One desk. When its last query is answered, the files are written before the page says so."""
 
     daemon_threads = True
 
-    def __init__(self, desk: Desk, host: str, port: int, changed: Callable[[], None] = lambda: None) -> None:
-        self.desk, self.changed, self.host = desk, changed, host
+    def __init__(self, desk: Desk, host: str, port: int) -> None:
+        self.desk, self.host = desk, host
         self.token = "" if is_loopback(host) else secrets.token_urlsafe(24)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
@@ -176,8 +176,9 @@ class Handler(BaseHTTPRequestHandler):
             state = desk.undo(showing)
         else:
             raise Refused(HTTPStatus.NOT_FOUND, "There is nothing here.")
+        if desk.is_done:
+            desk.export()
         self._send_json(state)
-        self.server.changed()
 
     def _body(self) -> dict[str, Any]:
         """JSON only, which other sites cannot send without asking."""

@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> None:
     (source,), rest = command.split_words(arguments, ("source",), "label")
     flags = _flags(source, rest)
     from experiments.labelling.book import Book
+    from experiments.labelling.desk import seated
     from experiments.labelling.folder import ANSWERS
     from unified_irl.rundir import DirectoryLock
 
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> None:
         if book.was_torn:
             print("The last answer had not been written to its end when this stopped; it is asked for again.")
         if not flags.export:
-            _serve(_desk(book, material, source, flags), flags)
+            _serve(seated(book, material, source, flags), flags)
         _tell(book, material, place)
         book.close()
     finally:
@@ -55,23 +56,11 @@ def _flags(source: str, arguments: list[str]) -> LabelFlags:
     return flags
 
 
-def _desk(book: Book, material: Material, source: str, flags: LabelFlags) -> Desk:
-    from experiments.labelling.desk import Desk
-    from experiments.labelling.plan import showings
-
-    plan = showings(len(material), flags.repeats, flags.seed, flags.rater, blind=flags.mode == "compare")
-    return Desk(book, plan, material, flags.rater, source, flags.mode)
-
-
 def _serve(desk: Desk, flags: LabelFlags) -> None:
-    """Until Ctrl-C. When the last query is answered, the files are written and the page says so."""
+    """Until Ctrl-C."""
     from experiments.labelling.server import LabelServer
 
-    def changed() -> None:
-        if desk.is_done:
-            desk.export()
-
-    with LabelServer(desk, flags.host, flags.port, changed) as server:
+    with LabelServer(desk, flags.host, flags.port) as server:
         print(f"label: {server.address}\nOpen it in a browser. Ctrl-C ends; the same command goes on.", flush=True)
         try:
             server.serve_forever()

@@ -177,10 +177,8 @@ function undo() {
 
 document.addEventListener("keydown", (event) => {
   if (!now || event.altKey || event.metaKey || event.repeat) return;
-  if (event.target === $("text")) {
-    if (event.key === "Enter" && event.ctrlKey) answer("written");
-    return;
-  }
+  if (event.key === "Enter" && event.ctrlKey && now.mode === "demonstrate") answer("written");
+  if (event.target === $("text")) return;
   const said = event.ctrlKey ? undefined : KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   const isOffered = said === "undo" || said === "skip" || now.mode === "compare";
   if (!said || !isOffered) return;
