@@ -229,7 +229,7 @@ def test_agreement_is_about_pairs_that_were_judged_twice() -> None:
     assert agreement.with_oneself(given, "bea") == []
     assert agreement.between(given, "ada", "bea") == [(1.0, 1.0), (0.0, 1.0)]
     told = agreement.sentences(given)
-    assert told[0].startswith("ada twice on the same pair: the same answer to 1 of 2 (50%, 95 % interval 9% to 91%)")
+    assert told[0].startswith("ada twice on the same pair: the same answer to 1 of 2 (50 %, 95 % interval 9 to 91 %)")
     assert told[-1].startswith("ada and bea: the same answer to 1 of 2")
 
 
@@ -258,7 +258,7 @@ def test_a_desk_goes_through_its_list_and_finds_its_place_again(tmp_path: Path) 
         desk = desk_of(tmp_path)
     assert len(seen) == 9
     assert desk.state()["answered"] == desk.state()["total"] == 9
-    assert desk.agreement()[0].startswith("ada twice on the same pair: the same answer to 3 of 3 (100%")
+    assert desk.agreement()[0].startswith("ada twice on the same pair: the same answer to 3 of 3 (100 %")
     assert all(one.label == 1.0 and one.seconds == 0.25 for one in desk.book.standing)
     desk.export()
     rows = [json.loads(line) for line in (tmp_path / "preferences.jsonl").read_text().splitlines()]

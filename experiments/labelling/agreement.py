@@ -81,4 +81,5 @@ def _told(both: Sequence[Both]) -> str:
 
 def _percent(part: int, whole: int) -> str:
     interval = share(part, whole)
-    return f"{interval.estimate:.0%}, 95 % interval {interval.low:.0%} to {interval.high:.0%}"
+    estimate, low, high = (round(100 * one) for one in (interval.estimate, interval.low, interval.high))
+    return f"{estimate} %, 95 % interval {low} to {high} %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ class Films:
                 self.studio.order(self._segment(pair, side))
 
     def film(self, pair: int, side: int) -> Path:
-        return self.studio.order(self._segment(pair, side)).result()
+        try:
+            return self.studio.order(self._segment(pair, side)).result()
+        except CancelledError:
+            raise UserError("The server is ending; start it again with the same command.") from None
 
     def fault(self, text: str) -> str:
         return "Robots are compared here; nothing can be written."

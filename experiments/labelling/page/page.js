@@ -31,6 +31,7 @@ function messages(list) {
 function film(side) {
   const made = element("video");
   Object.assign(made, { muted: true, loop: true, autoplay: true, playsInline: true });
+  made.addEventListener("canplay", () => { made.previousSibling?.remove(); }, { once: true });
   made.src = `/film/${now.showing}/${side}.mp4`;
   made.addEventListener("error", () => tell("A film could not be drawn; skip this one."));
   return made;
@@ -46,6 +47,15 @@ function together(films) {
         startClock();
       }
     }, { once: true });
+  }
+}
+
+/** Films that nobody needs any more, so that they do not keep the answer waiting for a free connection. */
+function stopWaiting() {
+  for (const one of document.querySelectorAll("video")) {
+    if (one.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) continue;
+    one.removeAttribute("src");
+    one.load();
   }
 }
 
@@ -69,7 +79,7 @@ function show(state) {
   $("done").style.width = `${100 * state.answered / state.total}%`;
   $("bar").setAttribute("aria-valuemax", state.total);
   $("bar").setAttribute("aria-valuenow", state.answered);
-  $("agreement").hidden = !state.agreement.length;
+  $("agreement").hidden = !(state.showing && state.agreement.length);
   $("agreement").querySelector("ul").replaceChildren(...state.agreement.map((one) => element("li", "", one)));
   $("undo").hidden = !state.undo;
   document.body.classList.toggle("filmed", state.filmed && Boolean(state.showing));
@@ -78,7 +88,7 @@ function show(state) {
   $("question").hidden = $("say-skip").hidden = !state.showing;
   $("sides").hidden = $("choices").hidden = !(state.showing && compares);
   $("writing").hidden = $("save").hidden = !(state.showing && !compares);
-  $("prompt").hidden = !(state.showing && state.prompt.length);
+  $("prompt").hidden = !(state.showing && state.prompt.length) || state.filmed;
   if (isNew) fresh(state, compares);
   tell(state.notice);
 }
@@ -94,12 +104,12 @@ function fresh(state, compares) {
   }
   $("prompt").replaceChildren(...messages(state.prompt));
   $("question").textContent = !compares ? "What should be answered?"
-    : state.filmed ? "Which does it better?" : "Which answer is better?";
+    : state.filmed ? `Which is better at this: ${state.prompt[0].text}?` : "Which answer is better?";
   if (!compares) write(state);
   else if (state.filmed) {
     const films = ["left", "right"].map((side) => {
       const made = film(side);
-      $(side).querySelector(".body").replaceChildren(made);
+      $(side).querySelector(".body").replaceChildren(element("span", "role", "drawing …"), made);
       return made;
     });
     together(films);
@@ -166,6 +176,7 @@ async function ask(path, body) {
 function answer(said) {
   if (busy || !now || !now.showing) return;
   const text = said === "written" ? $("text").value : "";
+  stopWaiting();
   if (said === "left" || said === "right") $(said).classList.add("picked");
   const seconds = Math.max(0, performance.now() - since - away) / 1000;
   ask("/answer", { showing: now.showing, said, seconds, text });
