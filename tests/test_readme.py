@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 FASTER = {
     "train": ["--method.phases.0.rounds", "5", "--tracking.progress", "quiet"],
     "compare": ["--set", "task.num-demonstrations=16", "method.phases.0.rounds=3", "--workers", "1"],
+    "label": ["--export"],
     "demo": ["--set", "method.phases.0.rounds=3", "--seeds", "2"],
 }
 """Flags that make a command of the README quick without making it another command."""
