@@ -16,14 +16,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
 from commands import Command
+from robots import Line
 
 from control.files.demonstrations import read_demonstrations
 from control.files.preferences import read_preferences
+from envs.robots.rollout import roll_out
+from envs.robots.simulators import Simulator
 from envs.robots.table import robot
 from experiments.labelling import agreement
 from experiments.labelling.book import Book
@@ -31,6 +36,7 @@ from experiments.labelling.config import LabelFlags, TaskLabelFlags
 from experiments.labelling.desk import seated
 from experiments.labelling.server import LabelServer
 from experiments.labelling.sources import opened
+from experiments.labelling.studio import Segment, Studio
 from experiments.tasks import task
 from experiments.tiny import make
 from experiments.train import default_config
@@ -370,3 +376,36 @@ def test_completions_of_a_base_model_are_compared(page: Any, command: Command) -
         "--method.phases.0.rounds", 2, "--out", "run",
     )  # fmt: skip
     assert said.code == 0, said.err
+
+
+# Where no state is known, the episode is acted out again.
+
+
+class Drawn(Line):
+    """A point on a line that draws its place as a grey square."""
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__()
+        self.render_mode = render_mode
+
+    def render(self) -> np.ndarray:
+        return np.full((32, 32, 3), 128 + int(20 * np.tanh(self.place[0])), np.uint8)
+
+
+gymnasium.register(id="DrawnLine-v0", entry_point=Drawn, max_episode_steps=20)
+
+
+def test_a_replayed_segment_shows_what_happened(tmp_path: Path) -> None:
+    """The greys are those of the places that the episode went through, from its 5th state to its 15th, as computed."""
+    simulator, draw = Simulator("gym:DrawnLine-v0"), np.random.default_rng(0)
+    act = lambda seen: draw.uniform(-2.0, 2.0, (len(seen), 1)).astype(np.float32)  # noqa: E731
+    (episode,) = roll_out(act, [simulator], 1, torch.Generator().manual_seed(0), with_physics=True)
+    assert episode.physics is None
+    studio = Studio(tmp_path, "gym:DrawnLine-v0", [episode], never_ends=False)
+    frames = list(studio._frames(Segment(episode=0, start=5, length=10)))
+    studio.close()
+    greys = [128 + int(20 * np.tanh(place)) for place in episode.observations[5:16, 0]]
+    assert np.allclose([int(frame[0, 0, 0]) for frame in frames], greys, atol=1)
+    assert len(set(greys)) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from unified_irl.errors import UserError
 LEAST_SECONDS = 2.5
 """A segment lasts at least so long on the page: at a robot's own pace, fifty steps may be over in half a second."""
 MOST_FRAMES_PER_SECOND = 30.0
+MOST_FRAMES = 31
+"""Of a film; of longer segments not every state is drawn. Without a GPU drawing takes longer than looking."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +71,17 @@ class Studio:
         return made.path
 
     def _frames_per_second(self, segment: Segment) -> float:
-        return min(MOST_FRAMES_PER_SECOND, (self._steps(segment) + 1) / LEAST_SECONDS)
+        return min(MOST_FRAMES_PER_SECOND, len(self._steps(segment)) / LEAST_SECONDS)
 
-    def _steps(self, segment: Segment) -> int:
-        return min(segment.length, len(self.episodes[segment.episode]) - segment.start)
+    def _steps(self, segment: Segment) -> range:
+        """The states that are drawn: the first, and what came of steps evenly over the segment."""
+        num_steps = min(segment.length, len(self.episodes[segment.episode]) - segment.start)
+        stride = math.ceil(num_steps / (MOST_FRAMES - 1))
+        return range(segment.start, segment.start + num_steps + 1, stride)
 
     def _frames(self, segment: Segment) -> Iterator[np.ndarray]:
-        """The first state, and what came of each step."""
         self._simulator = self._simulator or Simulator(self.robot, render_mode="rgb_array", never_ends=self.never_ends)
-        steps = range(segment.start, segment.start + self._steps(segment) + 1)
-        episode = self.episodes[segment.episode]
+        steps, episode = self._steps(segment), self.episodes[segment.episode]
         draw = self._remembered if episode.physics is not None else self._replayed
         return draw(self._simulator, episode, steps)
 
