@@ -83,7 +83,7 @@ class ControlDomain:
         config = self.config.people
         draw = stream(self.data_seed, "demonstrations")
         if config.demonstrations_file:
-            shown = read_demonstrations(config.demonstrations_file, spaces=self._spaces())
+            shown = read_demonstrations(config.demonstrations_file, spaces=self.spaces)
         elif config.num_demonstrations:
             shown = people.demonstrate(self.experts, self.helpers, config, draw, self.config.robot)
         else:
@@ -121,9 +121,10 @@ class ControlDomain:
             raise UserError(
                 "preferences_file refers to episodes; name the file that holds them as people.compared_file."
             )
-        return read_demonstrations(path, spaces=self._spaces()).trajectories
+        return read_demonstrations(path, spaces=self.spaces).trajectories
 
-    def _spaces(self) -> tuple[int, int, torch.Tensor, torch.Tensor]:
+    @property
+    def spaces(self) -> tuple[int, int, torch.Tensor, torch.Tensor]:
         one = self.helpers[0]
         return one.observation_size, one.action_size, torch.from_numpy(one.low), torch.from_numpy(one.high)
 

@@ -1,4 +1,4 @@
-"""A film of a policy, without a screen.
+"""Films of policies and of what was recorded of them, without a screen.
 
 Which library MuJoCo draws with is read from the environment variable `MUJOCO_GL`: by MuJoCo when it is imported, by
 Gymnasium when its renderer opens. Where it is unset and there is no display, it is "egl" while a film is made, and
@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Builder = Callable[[], Env[np.ndarray, np.ndarray]]
     """Builds an environment whose `render_mode` is "rgb_array"."""
 
+MISSING = 'No video: moviepy is not installed; pip install "unified-irl[video]" brings it.'
 Act = Callable[[np.ndarray], np.ndarray]
 """One observation [O] to one action [A], in the units of the environment."""
 
@@ -62,14 +63,43 @@ def record(
             f"video: {num_episodes} episodes of at most {max_steps} steps were asked for; expected 1 or more of each."
         )
     if importlib.util.find_spec("moviepy") is None:
-        missing = 'No video: moviepy is not installed; pip install "unified-irl[video]" brings it.'
-        return Recording(path=None, reason=missing)
+        return Recording(path=None, reason=MISSING)
     with _headless(), _quietly():
         try:
             _write(task, act, path, num_episodes, seed, max_steps)
         except _Unfilmable as fault:
             return Recording(path=None, reason=str(fault))
     return Recording(path=path)
+
+
+def film(frames: Iterable[np.ndarray], path: Path, frames_per_second: float) -> Recording:
+    """An mp4 of frames that are drawn while it is made, at most as many as memory holds; or why there is none."""
+    if importlib.util.find_spec("moviepy") is None:
+        return Recording(path=None, reason=MISSING)
+    with _headless(), _quietly():
+        try:
+            with _said("nothing can be drawn here"):
+                drawn = list(frames)
+            with _said("the film cannot be written"):
+                _encode(drawn, path, frames_per_second)
+        except _Unfilmable as fault:
+            return Recording(path=None, reason=str(fault))
+    return Recording(path=path)
+
+
+def _encode(frames: list[np.ndarray], path: Path, frames_per_second: float) -> None:
+    """Its index comes first, so that a browser can play it while it arrives."""
+    from moviepy.video.io.ImageSequenceClip import ImageSequenceClip
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".film-") as folder:
+        part = Path(folder) / "film.mp4"
+        clip = ImageSequenceClip(frames, fps=frames_per_second)
+        try:
+            clip.write_videofile(str(part), logger=None, ffmpeg_params=["-movflags", "+faststart"])
+        finally:
+            clip.close()
+        part.replace(path)
 
 
 def _write(task: str | Builder, act: Act, path: Path, num_episodes: int, seed: int, max_steps: int) -> None:

@@ -23,6 +23,7 @@ VERBS: dict[str, str] = {
     "evaluate": "evaluate RUN: examine what a run has learnt",
     "export": "export RUN DIRECTORY: the policy and the reward of a robot's run, for other libraries",
     "video": "video RUN: a film of what a robot has learnt",
+    "label": "label TASK|RUN|FILE: a page on which a person compares, or demonstrates",
     "samples": "samples RUN: a page of what a language model says after its training, and before",
     "chat": "chat RUN: talk in the terminal to what a language model has learnt",
     "score": "score JUDGE FILE: how well a reward tells better answers from worse ones",

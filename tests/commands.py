@@ -45,6 +45,7 @@ def commands_of(page: str) -> list[list[str]]:
 
 
 FASTER = {
+    "label": ["--export"],
     "train": ["--method.phases.0.rounds", "5", "--tracking.progress", "quiet"],
     "compare": ["--set", "task.num-demonstrations=16", "method.phases.0.rounds=3", "--workers", "1"],
     "demo": ["--set", "method.phases.0.rounds=3", "--seeds", "2"],

@@ -39,6 +39,8 @@ class Episode:
     truncated: bool
     physics: np.ndarray | None = None
     """float[T + 1, P]: positions and velocities, from which another episode can begin, where they were written down."""
+    seed: int | None = None
+    """What the simulator was reset with, where it was; the same actions then do the same again."""
     log_prob: np.ndarray | None = None
     """float[T]: log-probability of the actions under whoever acted, where that is known."""
 

@@ -47,23 +47,42 @@ def shown_episodes(
 
 
 def pool(experts: Experts, simulators: list[Simulator], config: PeopleConfig, draw: Generator) -> Trajectories:
+    """The episodes whose segments are compared, as one batch."""
+    episodes = compared_episodes(experts, simulators, config, draw)
+    return trajectories(episodes, torch.zeros(len(episodes), dtype=torch.long))
+
+
+def compared_episodes(
+    experts: Experts, simulators: list[Simulator], config: PeopleConfig, draw: Generator, *, with_physics: bool = False
+) -> list[Episode]:
     """Episodes of the tiers whose segments are compared; they act at random, so that no two are alike."""
-    episodes = [
+    return [
         episode
         for tier in config.compared
-        for episode in roll_out(experts.tiers[tier].act(draw), simulators, config.num_compared_episodes, draw)
+        for episode in roll_out(
+            experts.tiers[tier].act(draw), simulators, config.num_compared_episodes, draw, with_physics=with_physics
+        )
     ]
-    return trajectories(episodes, torch.zeros(len(episodes), dtype=torch.long))
 
 
 def segments(
     behaviours: Trajectories, count: int, length: int, draw: Generator, *, runs_on: bool = False
 ) -> Trajectories:
-    """Windows drawn evenly over all places where they fit; an episode shorter than the window is one by itself.
+    """Windows drawn evenly over all places where they fit.
 
     Where episodes run on in an absorbing state, so do the windows at the end of one that the world ended: otherwise no
     comparison would ever say what an end is worth.
     """
+    row, start = places(behaviours, count, length, draw, runs_on=runs_on)
+    cut = behaviours[row].segment(start, length)
+    return with_absorbing(cut, length) if runs_on else cut
+
+
+def places(
+    behaviours: Trajectories, count: int, length: int, draw: Generator, *, runs_on: bool = False
+) -> tuple[Tensor, Tensor]:
+    """long[N] each: in which episode windows lie, and where they begin. An episode shorter than the window is one by
+    itself."""
     steps = behaviours.mask.sum(1)
     room = (steps - length).clamp(min=0) + 1
     if runs_on:
@@ -71,9 +90,7 @@ def segments(
     place = (torch.rand(count, generator=draw) * float(room.sum())).long()
     ends = room.cumsum(0)
     row = torch.searchsorted(ends, place, right=True).clamp(max=len(room) - 1)
-    start = (place - (ends - room)[row]).clamp(min=0)
-    cut = behaviours[row].segment(start, length)
-    return with_absorbing(cut, length) if runs_on else cut
+    return row, (place - (ends - room)[row]).clamp(min=0)
 
 
 def compare(

@@ -61,11 +61,13 @@ class Record:
     """Where these are kept: one for each of the observations."""
     is_whole: bool = True
     """Whether it began where the task begins."""
+    seed: int | None = None
+    """From which seed, where that is known."""
 
     @staticmethod
     def begin(simulator: Simulator, seed: int, keeps_physics: bool = False) -> Record:
         observation = simulator.reset(seed)
-        return Record([observation], [], [], physics=[simulator.physics()] if keeps_physics else None)
+        return Record([observation], [], [], physics=[simulator.physics()] if keeps_physics else None, seed=seed)
 
     @staticmethod
     def begin_at(simulator: Simulator, physics: np.ndarray, seed: int) -> Record:
@@ -90,6 +92,7 @@ class Record:
             terminated=self.terminated,
             truncated=self.truncated,
             physics=None if self.physics is None else np.stack(self.physics).astype(np.float32),
+            seed=self.seed,
         )
 
     def state_dict(self) -> State:
