@@ -102,7 +102,7 @@ class ControlDomain:
         if config.preferences_file:
             if not is_parquet(config.preferences_file):
                 return load_preferences(config.preferences_file)
-            return read_preferences(config.preferences_file, self._compared_episodes())
+            return read_preferences(config.preferences_file, self._compared_episodes(), config.compared_file or None)
         if not config.num_preferences:
             return None
         draw = stream(self.data_seed, "preferences")

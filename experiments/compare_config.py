@@ -42,7 +42,8 @@ class CompareConfig:
     processes_per_cell: int = 1
     """Processes that share the work of one cell, one for each of its GPUs; language tasks can."""
     set: tuple[str, ...] = ()
-    """Settings changed in every cell, as KEY=VALUE with the flags of `train`: task.num-demonstrations=16."""
+    """Settings changed in every cell, as KEY=VALUE with the flags of `train`: task.num-demonstrations=16; or in those
+    of one task, as TASK:KEY=VALUE."""
     out: str = "runs/compare"
     """Where the cells, the tables and the plots go. The same command again goes on with what is missing."""
     report: bool = True

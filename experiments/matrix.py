@@ -33,7 +33,7 @@ class Matrix:
     def __init__(self, config: CompareConfig) -> None:
         self.config = config
         self.variants = dict(map(_variant, config.variants))
-        self.common = as_flags(config.set, "compare --set")
+        self.common = {task: as_flags(_meant_for(task, config), "compare --set") for task in config.tasks}
         if unused := [name for name in self.variants if name not in config.methods]:
             raise UserError(f"the variant {unused[0]} does not stand among the methods; add it to --methods.")
         if config.processes_per_cell > 1 and (
@@ -46,7 +46,7 @@ class Matrix:
     def settings(self, task: str, method: str, changes: Sequence[str] = ()) -> TrainConfig[Any]:
         """Those of all seeds of one task and method. `changes` are flags, and have the last word."""
         row, own = self.variants.get(method, (method, []))
-        flags = [*self.common, *as_flags(own, "compare --variants"), *changes]
+        flags = [*self.common[task], *as_flags(own, "compare --variants"), *changes]
         what = "compare --tune" if changes else "compare --variants" if own else "compare --set"
         base = with_flags(task, default_config(task, row), flags, what)
         if base.seed != 0:
@@ -66,6 +66,20 @@ class Matrix:
             return Cell(name=name, config=config_to_json(task, replace(base, seed=seed)), labels=labels)
 
         return [Entry(task=task, method=method, seed=seed, cell=cell(seed)) for seed in seeds]
+
+
+def _meant_for(task: str, config: CompareConfig) -> list[str]:
+    """The settings of --set that a task is given: those of all tasks, and its own."""
+    settings = []
+    for change in config.set:
+        of_task, colon, _ = change.partition("=")[0].rpartition(":")
+        if colon and of_task not in config.tasks:
+            raise UserError(
+                f"compare --set {change}: {of_task} is none of the tasks compared ({', '.join(config.tasks)})."
+            )
+        if not colon or of_task == task:
+            settings.append(change.removeprefix(f"{task}:"))
+    return settings
 
 
 def _variant(given: str) -> tuple[str, tuple[str, list[str]]]:

@@ -48,6 +48,5 @@ FASTER = {
     "label": ["--export"],
     "train": ["--method.phases.0.rounds", "5", "--tracking.progress", "quiet"],
     "compare": ["--set", "task.num-demonstrations=16", "method.phases.0.rounds=3", "--workers", "1"],
-    "demo": ["--set", "method.phases.0.rounds=3", "--seeds", "2"],
 }
 """Flags that make a command of a page quick without making it another command."""

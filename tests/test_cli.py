@@ -225,8 +225,8 @@ def test_tuning_that_cannot_be_fair_is_refused(tune: list[str], sentence: str, r
 
 def test_demo_shrunk_with_a_method_that_fails(command: Command) -> None:
     """What failed is said, what did not is shown, and the exit code tells them apart."""
-    said = command("demo", "--methods", "ml-irl", "bc", "--seeds", 1, "--workers", 1, "--set", *CELLS,
-                   "method.reward-descent.learning-rate=1e30")  # fmt: skip
+    said = command("demo", "--tasks", "walks", "--methods", "ml-irl", "bc", "--seeds", 1, "--workers", 1, "--set",
+                   *CELLS, "method.reward-descent.learning-rate=1e30")  # fmt: skip
     assert said.code == 1
     assert re.search(r"walks-ml-irl-0  FAILED: Round 2 \(phase 'irl'\): loss is ", said.err)
     assert re.search(r"^failed: walks ml-irl seed 0: Round 2 ", said.out, re.MULTILINE)
@@ -235,6 +235,18 @@ def test_demo_shrunk_with_a_method_that_fails(command: Command) -> None:
     assert "runs/demo/walks-scores.png" in said.out
     (failure,) = Path("runs/demo/cells").glob("*/failure.json")
     assert json.loads(failure.read_text())["failure"].startswith("Round 2")
+    assert Path("runs/demo/report.html").is_file()
+
+
+def test_settings_for_one_task_of_a_comparison(command: Command) -> None:
+    said = command("compare", "--tasks", "walks", "pendulum", "--methods", "bc", "--seeds", 1, "--workers", 1, "--set",
+                   *(f"walks:{one}" for one in CELLS), "pendulum:method.phases.0.rounds=2",
+                   "pendulum:task.num-examined=1", "--out", "both")  # fmt: skip
+    assert said.code == 0
+    config = {path.name.split("-")[0]: json.loads((path / "config.json").read_text())
+              for path in Path("both/cells").iterdir() if path.is_dir()}  # fmt: skip
+    assert config["walks"]["task"]["num_nodes"] == 8
+    assert [one["method"]["phases"][0]["rounds"] for one in (config["walks"], config["pendulum"])] == [6, 2]
 
 
 def test_doctor_finds_all_well(command: Command) -> None:
@@ -311,6 +323,7 @@ def test_help_appears_at_once_and_without_torch() -> None:
         ("compare --variants bc2=bc --methods bc", "error: the variant bc2 does not stand among the methods"),
         ("compare --tune bc", "error: compare --tune takes 'NAME KEY=VALUE … / KEY=VALUE … / …' with different tries,"),
         ("compare --set beta", "compare --set takes KEY=VALUE, as in task.num-demonstrations=16; 'beta' was given."),
+        ("compare --set wolks:beta=1", "compare --set wolks:beta=1: wolks is none of the tasks compared (walks)."),
         ("compare --set task.nodes=3", "Unrecognized options: --task.nodes"),
         ("compare --set task.num-nodes=1", "walks: num_nodes is 1; expected 2 or more."),
         ("compare --set seed=3", "error: seed=3 is set, but seeds are set by --seeds: it gives their number."),

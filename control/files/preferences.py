@@ -217,7 +217,7 @@ def _check_episodes(path: Path, header: bytes | None, episodes: Trajectories, gi
     place = path.parent / Path(name).name if given is None else Path(given)
     if not place.exists():
         raise UserError(
-            f"{path} compares segments of '{name}', which is not at {place}; say with episodes_path where it is."
+            f"{path} compares segments of '{name}', which is not at {place}; say with people.compared_file where it is."
         )
     if content_sha256(place) != digest:
         raise UserError(

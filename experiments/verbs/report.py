@@ -36,22 +36,18 @@ def main(arguments: list[str]) -> None:
     end = next((place for place, word in enumerate(rest) if word.startswith("-")), len(rest))
     places = [Path(place) for place in (first, *rest[:end])]
     config = command.flags(Flags, rest[end:], "report DIRECTORY …")
-    from experiments.report.making import write
-    from experiments.report.riches import films, speeches, why_no_films
+    from experiments.report.making import write_rich
     from experiments.report.sources import gather
     from experiments.show import table
     from experiments.summary import headings, summary
 
     comparisons = gather(places)
-    filmed = [film for one in comparisons if config.films for film in films(one, _tell)]
-    count = config.completions
-    spoken = [speech for one in comparisons if count for speech in speeches(one, count, _tell)]
     out = Path(config.out) if config.out else comparisons[0].folder / "report.html"
-    write(comparisons, out, config.title, filmed, spoken)
+    missing = write_rich(comparisons, out, config.title, _tell, with_films=config.films, num_prompts=config.completions)
     for one in comparisons:
         title = f"{one.name}: means with 95 % intervals; differences are paired, against {one.methods[-1]}"
         table(title, headings(one.record), summary(one.record), numbers_from=2)
-    for sentence in [*why_no_films(filmed), *(said for speech in spoken for said in speech.absences)]:
+    for sentence in missing:
         print(sentence)
     print(f"page: {out}\nthe same as Markdown: {out.with_suffix('.md')}")
 
