@@ -10,8 +10,7 @@ import torch
 from experiments.language_runs import load_language_run
 from experiments.show import markdown
 from experiments.summary import number
-from llm.domain import LanguageDomain
-from unified_irl.errors import UserError
+from llm.data.records import Conversation
 from unified_irl.feed import stream
 from unified_irl.trajectories import Trajectories
 
@@ -19,17 +18,12 @@ from unified_irl.trajectories import Trajectories
 @torch.no_grad()
 def said(run: Path, which: str, count: int, seed: int) -> dict[str, Any]:
     """As JSON-able data: prompts that nobody demonstrated, and for each what the base model said, what the policy says
-    at random and at its likeliest, with true and learnt rewards."""
+    at random and at its likeliest, with rewards: the true one, or what a judge says where there is one; and the learnt
+    one, if there is any."""
     learnt = load_language_run(run, which)
     domain, policy = learnt.domain, learnt.policy
-    if not isinstance(domain, LanguageDomain):
-        raise UserError(
-            f"{run} is a run of {learnt.task}, which knows no true reward; talk to it with `unified-irl chat`."
-        )
     draw = stream(seed, "page")
-    apart = torch.arange(domain.task.num_shown, len(domain.contexts))
-    prompts = apart[torch.randperm(len(apart), generator=draw)[:count]]
-    contexts = domain.contexts[prompts]
+    contexts = domain.set_aside(count, draw)
     speakers = {
         "at first": domain.start.sample(contexts, draw),
         "now": policy.sample(contexts, draw),
@@ -38,17 +32,19 @@ def said(run: Path, which: str, count: int, seed: int) -> dict[str, Any]:
     reward = learnt.learnt_reward
 
     def completions(own: Trajectories) -> list[dict[str, Any]]:
-        texts, ended = domain.codec.texts(own)
-        gold = domain.task.gold(prompts, texts, ended).tolist()
-        believed = [None] * len(texts) if reward is None else (reward(own).cpu() * own.rewarded).sum(1).tolist()
+        told = [_plain(answer) for _, answer in domain.answers(own)]
+        believed = [None] * len(told) if reward is None else (reward(own).cpu() * own.rewarded).sum(1).tolist()
         return [
             {"text": f"{text}{'' if over else ' …'}", "gold": true, "learnt": says}
-            for text, over, true, says in zip(texts, ended, gold, believed, strict=True)
+            for text, over, true, says in zip(
+                told, own.terminated.tolist(), domain.truth(own) or [None] * len(told), believed, strict=True
+            )
         ]
 
     return {
         "title": learnt.title,
-        "prompts": [domain.task.prompts[one] for one in prompts.tolist()],
+        "arbiter": domain.arbiter,
+        "prompts": [_plain(asked) for asked, _ in domain.answers(speakers["now"])],
         "speakers": {who: completions(own) for who, own in speakers.items()},
     }
 
@@ -62,16 +58,23 @@ def page(run: Path, which: str, count: int, seed: int) -> str:
         for who, one in ((who, completions[place]) for who, completions in told["speakers"].items())
     ]
     head = f"# {told['title']}\n\n"
-    table = markdown(("prompt", "", "completion", "true reward", "learnt reward"), [_safe(line) for line in lines])
-    return f"{head}Prompts that nobody demonstrated. `…`: cut off before it ended.\n\n{table}"
+    table = markdown(("prompt", "", "completion", told["arbiter"], "learnt reward"), [_safe(line) for line in lines])
+    return f"{head}Prompts that nobody learnt from. `…`: cut off before it ended.\n\n{table}"
 
 
 def rewards(completion: dict[str, Any]) -> tuple[str, str]:
     """The true and the learnt reward of a completion, in words."""
-    learnt = completion["learnt"]
-    return number(completion["gold"]), "–" if learnt is None else number(learnt)
+    true, learnt = ("–" if one is None else number(one) for one in (completion["gold"], completion["learnt"]))
+    return true, learnt
+
+
+def _plain(text: str | Conversation) -> str:
+    """A conversation with who says what; an answer alone as it is."""
+    if isinstance(text, str):
+        return text
+    return text[0][1] if len(text) == 1 else "\n".join(f"{role}: {content}" for role, content in text)
 
 
 def _safe(line: tuple[str, ...]) -> tuple[str, ...]:
-    """A bar inside a cell would end it."""
-    return tuple(cell.replace("|", "\\|").replace("<", "&lt;") for cell in line)
+    """A bar or a line break inside a cell would end it."""
+    return tuple(cell.replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>") for cell in line)

@@ -55,6 +55,18 @@ class LanguageDomain(Voiced):
         asked = [self.task.prompts[one] for one in own.context_id.tolist()]
         return list(zip(asked, self.codec.texts(own)[0], strict=True))
 
+    def set_aside(self, count: int, draw: Generator) -> Contexts:
+        """Some of the prompts that nobody demonstrates."""
+        apart = torch.arange(self.task.num_shown, len(self.contexts))
+        return self.contexts[apart[torch.randperm(len(apart), generator=draw)[:count]]]
+
+    arbiter = "true reward"
+    """What `truth` tells."""
+
+    def truth(self, own: Trajectories) -> list[float] | None:
+        """The true reward of answers."""
+        return self._gold(own).tolist()
+
     def asked_tokens(self, asked: Prompt) -> list[int]:
         """A prompt as this world spells it."""
         assert isinstance(asked, str)

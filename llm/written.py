@@ -5,7 +5,6 @@ Prompts are told apart by their tokens. Some are set aside with all that answers
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from functools import cached_property
 from statistics import fmean
@@ -18,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from envs.labeller import label
 from llm import examination, feedback
 from llm.base import cache_folder
+from llm.data.asked import ANSWERED, Asked
 from llm.data.chat import Scribe, Spoken
 from llm.data.prepared import Preparation
 from llm.data.records import Prompt, Reply
@@ -36,7 +36,6 @@ from unified_irl.feedback import Demonstrations, Preferences, Provenance
 from unified_irl.methods import Phase
 from unified_irl.trajectories import Contexts, Trajectories
 
-ANSWERED = ("demonstrations", "preferences")
 WHOLE = 2**24
 """Data of so many tokens, padding included, are kept as one table; of more, rows are read where they are needed."""
 
@@ -167,6 +166,18 @@ class WrittenDomain(Voiced):
             for one, text in zip(asked, said, strict=True)
         ]
 
+    def set_aside(self, count: int, draw: Generator) -> Contexts:
+        """Some of the prompts that examinations look at."""
+        begin, end = self.asked.num_learnt, len(self.asked.prompts)
+        return self.asked.prompts[begin + torch.randperm(end - begin, generator=draw)[:count]]
+
+    arbiter = "judge"
+    """Whom `truth` asks."""
+
+    def truth(self, own: Trajectories) -> list[float] | None:
+        """What the judge says of answers, where there is one."""
+        return None if self.judge is None else self.judge(self.answers(own))
+
     @cached_property
     def aside(self) -> tuple[Demonstrations | None, Preferences | None]:
         """What examinations look at: answers to prompts that were set aside."""
@@ -217,65 +228,6 @@ class WrittenDomain(Voiced):
     def _some(self, behaviours: Trajectories) -> Trajectories:
         """As many as an examination looks at."""
         return behaviours[: self.config.num_examined]
-
-
-class Asked:
-    """All prompts of the data, each once, and which of them are set aside."""
-
-    def __init__(self, rows: dict[str, Rows], held_out: float, seed: int) -> None:
-        self.rows = rows
-        number: dict[bytes, int] = {}
-        self.of_row = {
-            kind: torch.tensor([number.setdefault(_key(some.prompt(row)), len(number)) for row in range(len(some))])
-            for kind, some in rows.items()
-        }
-        if "preferences" in rows:  # both sides of a comparison answer what its first side does
-            self.of_row["preferences"] = self.of_row["preferences"][::2].repeat_interleave(2)
-        self.is_aside = torch.zeros(len(number), dtype=torch.bool)
-        for kind in ANSWERED:
-            if kind in rows:
-                self.is_aside[_apart(self.of_row[kind].unique(), held_out, stream(seed, "set aside", kind))] = True
-        learnt = ~self.is_aside
-        self.id = torch.where(learnt, learnt.cumsum(0) - 1, learnt.sum() + self.is_aside.cumsum(0) - 1)
-        """long[P]: the context of each prompt. Those set aside come after all others."""
-
-    def answers(self, kind: str, *, aside: bool, side: slice = slice(None)) -> Answers:
-        """The rows of a kind that answer prompts set aside, or the others; of comparisons those of one side."""
-        row = torch.arange(len(self.rows[kind]))[side]
-        row = row[self.is_aside[self.of_row[kind][row]] == aside]
-        if not len(row):
-            raise UserError(
-                f"None of the {kind} are {'set aside for examinations' if aside else 'left to learn from'}; give more "
-                f"rows with different prompts, or let data.held_out be {'larger' if aside else 'smaller'}."
-            )
-        return Answers(self.rows[kind], row, self.id[self.of_row[kind][row]])
-
-    @cached_property
-    def num_learnt(self) -> int:
-        """Prompts that are not set aside."""
-        return int((~self.is_aside).sum())
-
-    @cached_property
-    def prompts(self) -> Prompts:
-        """All of them in the order of their contexts."""
-        of_all = torch.cat(list(self.of_row.values()))
-        source = torch.cat([torch.full_like(one, place) for place, one in enumerate(self.of_row.values())])
-        row = torch.cat([torch.arange(len(one)) for one in self.of_row.values()])
-        order = of_all.flip(0)
-        first = torch.zeros(len(self.id), dtype=torch.long)
-        first[order] = torch.arange(len(of_all)).flip(0)  # the earliest row that asks it is written last
-        which = first[self.id.argsort()]
-        return Prompts(tuple(self.rows.values()), source[which], row[which])
-
-
-def _key(prompt: Tensor) -> bytes:
-    return hashlib.blake2b(prompt.numpy().tobytes(), digest_size=16).digest()
-
-
-def _apart(prompts: Tensor, share: float, draw: Generator) -> Tensor:
-    """Some of these prompts: at least one, and never all."""
-    count = min(max(1, round(share * len(prompts))), len(prompts) - 1)
-    return prompts[torch.randperm(len(prompts), generator=draw)[:count]]
 
 
 def _end(rows: dict[str, Rows]) -> int:

@@ -24,8 +24,9 @@ def hub() -> Iterator[tuple[str, dict[str, bytes]]]:
         def _answered(self, path: str, body: bytes) -> tuple[int, Any]:
             if self.headers.get("Authorization") != "Bearer hf_secret":
                 return 401, {"error": "Invalid username or password."}
+            here = f"http://{self.headers['Host']}/somebody/something"
             if path == "/api/repos/create":
-                return 200, {"url": "http://hub/somebody/something", "id": "somebody/something"}
+                return 200, {"url": here, "id": "somebody/something"}
             if path == "/api/validate-yaml":
                 return 200, {"errors": [], "warnings": []}
             if path == "/api/models/somebody/something/preupload/main":
@@ -36,7 +37,7 @@ def hub() -> Iterator[tuple[str, dict[str, bytes]]]:
                 said = json.loads(line)
                 if said["key"] == "file":
                     files[said["value"]["path"]] = base64.b64decode(said["value"]["content"])
-            return 200, {"commitUrl": "http://hub/somebody/something/commit/1", "commitOid": "1" * 40}
+            return 200, {"commitUrl": f"{here}/commit/{'1' * 40}", "commitOid": "1" * 40}
 
         def _answer(self, code: int, answer: Any) -> None:
             self.send_response(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -179,12 +180,25 @@ def test_a_policy_is_put_on_a_hub(trained: Trained, tmp_path: Path) -> None:
         there.pop("HF_TOKEN", None)
         said = subprocess.run([*command, *push], env=there, capture_output=True, text=True)
         assert (said.returncode, files) == (2, {})
-        assert "but could not be put into somebody/something: 401" in said.stderr
+        assert "but could not be put into somebody/something: Client error '401" in said.stderr
         said = subprocess.run([*command, *push], env=there | {"HF_TOKEN": "hf_secret"}, capture_output=True, text=True)
         assert said.returncode == 0, said.stderr
     policy = tmp_path / "out/policy"
     assert files == {one.name: one.read_bytes() for one in policy.iterdir()}
     assert "model.safetensors" in files
+
+
+def test_a_page_of_what_it_says(trained: Trained, tmp_path: Path, command: Command) -> None:
+    """Nobody knows the truth about files, so the page shows what the run has learnt to believe."""
+    said = command("samples", trained("dpo"), "--count", 3, "--out", tmp_path / "page.md")
+    assert said.code == 0
+    page = (tmp_path / "page.md").read_text()
+    assert "| prompt |  | completion | judge | learnt reward |" in page
+    lines = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")][2:]
+    assert [who for _, who, *_ in lines] == ["at first", "now", "now, likeliest"] * 3
+    assert all(asked.startswith("| user: ") for asked, *_ in lines[::3])
+    assert {judged for *_, judged, _ in lines} == {"–"}
+    assert all(math.isfinite(float(learnt.rstrip(" |"))) for *_, learnt in lines)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

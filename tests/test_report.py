@@ -267,7 +267,7 @@ def test_completions_stand_side_by_side(made: Made, page: Page) -> None:
         for column, told in ((2, kept[0]), (3, kept[1])):
             one = told["speakers"]["now"][place]
             learnt = "no learnt reward" if one["learnt"] is None else f"learnt {one['learnt']:.3f}"
-            assert row[column] == f"{one['text']}true {one['gold']:.3f}{learnt}"
+            assert row[column] == f"{one['text']}true reward {one['gold']:.3f}{learnt}"
 
 
 def test_stored_results_alone_make_a_page(command: Command) -> None:

@@ -174,11 +174,11 @@ def _speech(one: Speech, comparisons: Sequence[Comparison], methods: Sequence[st
     ]  # fmt: skip
     rows = [
         element("tr", element("th", prompt, scope="row"), *(
-            _completion(said[place], who if who in methods else None) for who, said in one.columns.items()
+            _completion(said[place], who if who in methods else None, one.arbiter) for who, said in one.columns.items()
         ))
         for place, prompt in enumerate(one.prompts)
     ]  # fmt: skip
-    caption = "Prompts that nobody demonstrated, one sample each of the first seed's final policy; … was cut off."
+    caption = "Prompts that nobody learnt from, one sample each of the first seed's final policy; … was cut off."
     head = element("thead", element("tr", element("th", "prompt", scope="col"), *heads))
     table = element("table", element("caption", caption), head, element("tbody", *rows), class_="speech")
     missing = [element("p", sentence, class_="absent") for sentence in one.absences]
@@ -189,13 +189,13 @@ def _speech(one: Speech, comparisons: Sequence[Comparison], methods: Sequence[st
     )  # fmt: skip
 
 
-def _completion(said: dict[str, object], method: str | None) -> Markup:
+def _completion(said: dict[str, object], method: str | None, arbiter: str) -> Markup:
     gold, learnt = said["gold"], said["learnt"]
-    assert isinstance(gold, float)
+    true = f"{arbiter} {number(gold)}" if isinstance(gold, float) else ""
     believed = f"learnt {number(learnt)}" if isinstance(learnt, float) else "no learnt reward"
     return element(
         "td", element("p", str(said["text"])),
-        element("p", element("b", f"true {number(gold)}"), element("span", believed), class_="rewards"),
+        element("p", element("b", true), element("span", believed), class_="rewards"),
         data_method=method,
     )  # fmt: skip
 

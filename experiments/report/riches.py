@@ -37,6 +37,8 @@ class Speech:
     prompts: list[str]
     columns: dict[str, list[dict[str, Any]]]
     """For the start and every method a completion of each prompt, with its rewards."""
+    arbiter: str = "true reward"
+    """Who says how good a completion is."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Of methods that are missing."""
 
@@ -95,12 +97,12 @@ def _by_reason(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def speeches(comparison: Comparison, count: int, tell: Tell) -> Iterator[Speech]:
-    """One for every task of a comparison of language models whose true reward is known."""
-    from llm.config import PeopledConfig
+    """One for every task of a comparison of language models."""
+    from llm.config import LanguageConfig
 
     for task in comparison.tasks:
         kind = _config_type(task)
-        if kind is None or not issubclass(kind, PeopledConfig):
+        if kind is None or not issubclass(kind, LanguageConfig):
             continue
         said, reasons = {}, {}
         for row in _first_seeds(comparison):
@@ -142,7 +144,7 @@ def _side_by_side(task: str, said: dict[str, dict[str, Any]], reasons: dict[str,
             columns[method] = told["speakers"]["now"]
         else:
             reasons[method] = "its task has other prompts"
-    return Speech(task=task, prompts=first["prompts"], columns=columns, reasons=reasons)
+    return Speech(task=task, prompts=first["prompts"], columns=columns, arbiter=first["arbiter"], reasons=reasons)
 
 
 def _first_seeds(comparison: Comparison) -> list[dict[str, Any]]:
