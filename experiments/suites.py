@@ -59,6 +59,7 @@ SUITES: dict[str, CompareConfig] = {
         tasks=("pendulum", "inverted-double-pendulum", "walks-text", "reviews"),
         methods=METHODS,
         seeds=3,
+        set=("pendulum:task.num-examined=5", "inverted-double-pendulum:task.num-examined=5"),
         out="runs/two-worlds",
     ),
     "irft-grid": CompareConfig(

@@ -43,8 +43,8 @@ def work_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
         raise Understood
 
     monkeypatch.setattr(compare, "run", begin_comparison)
-    for place in ("experiments.train.train", "experiments.verbs.science._measure", "experiments.verbs.harness.measured",
-                  "experiments.robot_runs.load_robot_run"):  # fmt: skip
+    for place in ("experiments.train.train", "experiments.forecast.foretold", "experiments.verbs.science._measure",
+                  "experiments.verbs.harness.measured", "experiments.robot_runs.load_robot_run"):  # fmt: skip
         monkeypatch.setattr(place, begin)
 
 
