@@ -140,6 +140,15 @@ def test_a_machine_that_does_not_see_the_matrix_says_so(tmp_path: Path) -> None:
     assert outcome.failure.endswith("Let --out be in a directory that all machines share.")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_does_not_answer_is_told_at_once(address: str) -> None:
+    ray = SimpleNamespace(init=lambda **_: pytest.fail("it would try for minutes"))
+    with pytest.raises(
+        UserError, match=rf"^The Ray cluster '{address}' cannot be reached: .*refused\. Check --ray-addr"
+    ):
+        ray_workers._join(ray, 1, Launch(launcher="ray", ray_address=address))
+
+
 def test_needs_that_no_machine_meets_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     """A cluster of our own will not grow; another's may."""
     ended: list[bool] = []
@@ -320,5 +329,3 @@ def test_compare_starts_a_cluster_of_its_own(command: Any, monkeypatch: pytest.M
     assert all(row["commit"] and row["curve"] for row in json.loads(Path("it/results.json").read_text())["cells"])
     short = command("compare", "--out", "short", "--launcher", "ray", "--gpus-per-cell", 64)
     assert short.sentence.startswith("error: a cell needs 1 CPUs and 64 GPUs, and no machine of the Ray cluster")
-    lost = command("compare", "--out", "lost", "--launcher", "ray", "--ray-address", "127.0.0.1:1")
-    assert lost.sentence.startswith("error: The Ray cluster '127.0.0.1:1' cannot be reached:")

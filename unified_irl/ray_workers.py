@@ -20,6 +20,7 @@ _STORE_BYTES = 100 * 2**20
 _HANDED_ON = ("HF_HOME", "HF_HUB_OFFLINE", "UNIFIED_IRL_CACHE")
 """What of our environment decides where cells find things. No keys: anybody in the cluster could read them."""
 _SECONDS_TO_END = 10.0
+_SECONDS_TO_ANSWER = 10.0
 
 
 class RayWorkers:
@@ -88,6 +89,7 @@ def _join(ray: Any, num_workers: int, launch: Launch) -> None:
             "object_store_memory": _STORE_BYTES} if is_own else {}  # fmt: skip
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
+        _knock(address)
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **size)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         why = " ".join(str(error).split())[:200]
@@ -96,6 +98,13 @@ def _join(ray: Any, num_workers: int, launch: Launch) -> None:
             "out for a cluster on this machine."
         ) from error
     _check_needs(ray, launch, is_own)
+
+
+def _knock(address: str) -> None:
+    """Ray itself goes on trying for minutes where nobody answers."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
 
 
 def _check_needs(ray: Any, launch: Launch, is_own: bool) -> None:
