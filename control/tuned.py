@@ -200,8 +200,8 @@ def expert_row(name: str) -> Method:
 
 def run_settings(name: str, row: Method) -> RunConfig:
     """A replay of many steps makes checkpoints of many megabytes; an examination takes as long as a hundred rounds on
-    data alone, so there are forty of them."""
+    data alone, so there are forty of them at most."""
+    num_rounds, usual = sum(phase.rounds for phase in row.stages), RunConfig()
     if not pace(name).is_long:
-        return RunConfig()
-    num_rounds = sum(phase.rounds for phase in row.stages)
+        return RunConfig(evaluate_every=max(usual.evaluate_every, num_rounds // 40))
     return RunConfig(checkpoint_seconds=300.0, evaluate_every=max(1, num_rounds // 40))

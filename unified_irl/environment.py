@@ -38,6 +38,7 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
         "cuda_device": torch.cuda.get_device_name() if has_cuda else None,
         "cuda": torch.version.cuda if has_cuda else None,
         "num_torch_threads": torch.get_num_threads(),
+        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
 
 
