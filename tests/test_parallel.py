@@ -118,9 +118,9 @@ def test_worlds_that_do_not_share_their_work_say_so(tmp_path: Path) -> None:
 def test_accelerate_launches_it(tiny: Path, tmp_path: Path) -> None:
     words = [*map(str, train(tiny, "aihf", tmp_path / "it", *PLAIN))]
     program = Path(sys.executable).with_name("accelerate")
-    # With --cpu, Accelerate starts a single process unless there is MPI; here, --multi_gpu finds no GPU and no fault.
-    launch = [program, "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
-              "--dynamo_backend", "no", "-m", "experiments.cli"]  # fmt: skip
+    # With --cpu, Accelerate starts a single process unless there is MPI; --multi_gpu does not mind that there is none.
+    launch = [program, "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision",
+              "no", "--dynamo_backend", "no", "-m", "experiments.cli"]  # fmt: skip
     done = subprocess.run([*launch, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("everything is in") == 1
