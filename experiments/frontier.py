@@ -11,23 +11,26 @@ from typing import Any
 
 import numpy as np
 
+from experiments.tuning import TRIES
 from unified_irl.errors import UserError
-from unified_irl.rundir import read_metrics
+from unified_irl.rundir import LABELS, read_metrics
 from unified_irl.serialise import read_json
 
 NAMES = {"kl": "eval/kl_to_start", "gold": "eval/gold", "start_gold": "eval/start_gold", "proxy": "eval/learnt_return"}
 
 
 def gather(directory: Path) -> list[dict[str, Any]]:
-    """The path of every language run below the directory."""
+    """The path of every language run below the directory, by the names that comparisons give their methods; what they
+    only tried on other seeds is left out."""
     runs = []
     for file in sorted(directory.rglob("metrics.jsonl")):
-        if not (file.parent / "config.json").is_file():
+        if not (file.parent / "config.json").is_file() or TRIES in file.relative_to(directory).parts:
             continue
         if path := path_of(file.parent):
             config = read_json(file.parent / "config.json")
-            named = {"task": config["task_name"], "method": config["method"]["name"], "seed": config["seed"]}
-            runs.append(named | path)
+            labels = read_json(file.parent / LABELS) if (file.parent / LABELS).is_file() else {}
+            method = labels.get("kind") or config["method"]["name"]
+            runs.append({"task": config["task_name"], "method": method, "seed": config["seed"]} | path)
     if not runs:
         raise UserError(
             f"{directory} holds no language run that was examined on its way; give the directory of a run or of a "

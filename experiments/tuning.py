@@ -16,6 +16,8 @@ from unified_irl.cells import Outcome
 from unified_irl.errors import UserError, unknown_name
 from unified_irl.methods import METHODS
 
+TRIES = "tuning"
+"""The folder of what was tried, beside the cells."""
 FIRST_TUNING_SEED = 1000
 Tries = tuple[tuple[str, ...], ...]
 """Settings to choose between, each a few KEY=VALUE."""
@@ -67,7 +69,7 @@ def tune(matrix: Matrix) -> list[dict[str, Any]]:
         for number, settings in enumerate(tries, 1)
         for entry in matrix.entries(task, method, seeds, flags_of(settings), f"-try-{number}")
     ]
-    outcomes = iter(run_watched(cells, Path(config.out) / "tuning", config))
+    outcomes = iter(run_watched(cells, Path(config.out) / TRIES, config))
     rows = []
     for task, method, tries in pairs:
         scores = [_mean_score([next(outcomes) for _ in seeds]) for _ in tries]

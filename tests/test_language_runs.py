@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 from test_kill import CONSOLE, ENVIRONMENT, must_be_same, outcome
 
 from experiments import cli
+from experiments.frontier import gather
 from experiments.show import show_result
 from experiments.train import default_config, with_flags
 from llm.table import TASKS
@@ -157,6 +159,10 @@ def test_pages_and_frontiers_are_made_of_runs(tmp_path: Path) -> None:
     assert {one.name for one in (tmp_path / "drawn").glob("*.png")} == {
         "reviews-frontier.png", "reviews-over-optimisation.png",
     }  # fmt: skip
+    shutil.copytree(run, tmp_path / "cells/variant")
+    (tmp_path / "cells/variant/labels.json").write_text(json.dumps({"name": "variant", "kind": "longer-aihf"}))
+    shutil.copytree(run, tmp_path / "tuning/try")
+    assert [one["method"] for one in gather(tmp_path)] == ["longer-aihf", "aihf"]
 
 
 def test_collected_feedback_is_learnt_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
