@@ -9,7 +9,7 @@ from typing import Any
 from experiments.compare_config import CompareConfig
 from experiments.curves import curve_of
 from experiments.matrix import Entry, Matrix
-from experiments.summary import failures, headings, made_with, summary, tuned
+from experiments.summary import across, failures, headings, made_with, summary, tuned
 from experiments.tuning import flags_of, tune
 from experiments.watching import run_watched
 
@@ -86,6 +86,8 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     write_text(out / "table.md", f"{markdown(headings(record), lines)}\n{origin}\n{tries}")
     table(f"{num_seeds} seeds, means with 95 % intervals; differences are paired, against {methods[-1]}",
           headings(record), lines, numbers_from=2)  # fmt: skip
+    if len((worlds := across([record]))[0]) > 2:
+        table(f"final scores, task beside task; ▲ ahead of, ▼ behind {methods[-1]}", *worlds, numbers_from=1)
     failed = failures(record)
     for sentence in failed:
         print(f"failed: {sentence}")

@@ -67,6 +67,27 @@ def tables(records: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tup
     return together, [tuple(line.get(heading, "–") for heading in together) for line in lines]
 
 
+def across(records: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A row for every method and a column for every task: final scores, marked where a method is ahead of (▲) or behind
+    (▼) the one that it is compared with."""
+    of_task = {task: record for record in records for task in tasks_of(record)}
+    said = {key: words for record in records for key, words in verdicts(record).items()}
+    methods = dict.fromkeys(name for record in records for name in methods_of(record))
+    lines = []
+    for name in methods:
+        cells = [
+            _mean(record, task, name, "final", "score") + SIGNS.get(said[task, name].partition(" ")[0], "")
+            if (task, name) in said
+            else "–"
+            for task, record in of_task.items()
+        ]
+        lines.append((name, *cells))
+    return ("method", *of_task), lines
+
+
+SIGNS = {"ahead": " ▲", "behind": " ▼"}
+
+
 def verdicts(record: dict[str, Any], level: float = 0.05) -> dict[tuple[str, str], str]:
     """For every task and method where it stands beside the last method, as far as the corrected p-values tell."""
     methods, said = methods_of(record), {}

@@ -27,7 +27,7 @@ from experiments.report import figures, svg
 from experiments.report.inks import COLOURS, colour_of
 from experiments.report.riches import COMPLETIONS
 from experiments.report.sources import Comparison, gather
-from experiments.summary import headings, summary, tables, verdicts
+from experiments.summary import across, headings, summary, tables, verdicts
 from experiments.train import run_cell
 from unified_irl.methods import METHODS
 
@@ -166,6 +166,11 @@ def test_numbers_are_the_same_in_terminal_markdown_and_page(made: Made, page: Pa
         assert f" | {' | '.join(line[2:])} |" in markdown
     heads = page.eval_on_selector_all("#results thead th", "heads => heads.map(head => head.textContent)")
     assert heads == [*together[:2], "verdict", *together[2:]]
+    heads, lines = across([one.record for one in comparisons])
+    assert heads[0] == "method"
+    assert cells_of(page, "#worlds") == [list(line) for line in lines]
+    assert all(f"| {' | '.join(line)} |" in markdown for line in lines)
+    assert all(text in made.printed["report"] for line in lines for text in line)
     for one in comparisons:
         for line in summary(one.record):
             for text in line:
@@ -185,6 +190,25 @@ def test_single_runs_are_the_same_in_markdown_and_page(made: Made, page: Page) -
     for task, method, seed, final, best, _, commit, failure, _ in rows:
         if not failure:
             assert f"| {task} | {method} | {seed} | {final} | {best} | {commit} |  |" in markdown
+
+
+def test_across_tasks_by_hand() -> None:
+    """Three seeds each: a is behind b on the robot by 0.5 or so, level in words, and was not tried elsewhere."""
+
+    def record(task: str, scores: dict[str, list[float]]) -> dict[str, Any]:
+        return {"cells": [
+            {"task": task, "method": method, "seed": seed, "failure": "", "final": {"score": score}}
+            for method, several in scores.items() for seed, score in enumerate(several)
+        ]}  # fmt: skip
+
+    robot = record("robot", {"a": [0.1, 0.2, 0.3], "b": [0.6, 0.7, 0.81]})
+    words = record("words", {"a": [0.5, 0.6, 0.7], "b": [0.7, 0.6, 0.5]})
+    only = record("only", {"b": [1.0, 1.0, 1.0]})
+    heads, (a, b) = across([robot, words, only])
+    assert heads == ("method", "robot", "words", "only")
+    assert a == ("a", "0.200 [-0.048, 0.448] ▼", "0.600 [0.352, 0.848]", "–")
+    assert b[0] == "b"
+    assert b[3] == "1.000 [1.000, 1.000]"
 
 
 def test_tables_say_who_is_ahead(made: Made) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from experiments.report.sources import Comparison
 from experiments.show import markdown
-from experiments.summary import failures, made_with, number, tables, tuned, verdicts
+from experiments.summary import across, failures, made_with, number, tables, tuned, verdicts
 
 
 def document(title: str, comparisons: Sequence[Comparison]) -> str:
@@ -14,7 +14,10 @@ def document(title: str, comparisons: Sequence[Comparison]) -> str:
     headings, lines = tables([one.record for one in comparisons])
     said = {key: words for one in comparisons for key, words in verdicts(one.record).items()}
     judged = [(*line[:2], said[line[0], line[1]], *line[2:]) for line in lines]
-    parts = [f"# {title}\n", _table((*headings[:2], "verdict", *headings[2:]), judged)]
+    parts = [f"# {title}\n"]
+    if len((worlds := across([one.record for one in comparisons]))[0]) > 2:
+        parts.append("## Across tasks\n\n" + _table(*worlds) + "\n## Results\n")
+    parts.append(_table((*headings[:2], "verdict", *headings[2:]), judged))
     parts.append("".join(f"- `{one.record['command']}`; {made_with(one.record)}\n" for one in comparisons))
     if failed := [sentence for one in comparisons for sentence in failures(one.record)]:
         parts.append("## Failed\n\n" + "".join(f"- {_safe(sentence)}\n" for sentence in failed))

@@ -24,7 +24,7 @@ from experiments.report.parts import (
 from experiments.report.riches import Film, Speech, why_no_films
 from experiments.report.runs import runs
 from experiments.report.sources import Comparison
-from experiments.summary import number, tables, tuned, verdicts
+from experiments.summary import across, number, tables, tuned, verdicts
 
 Draw = Callable[[Comparison, Sequence[str]], Iterator[Figure]]
 
@@ -38,6 +38,7 @@ def page(title: str, comparisons: Sequence[Comparison], filmed: Sequence[Film], 
         _filters(comparisons, methods),
         element(
             "main",
+            _worlds(comparisons, methods),
             _results(comparisons, methods),
             _figures("scores", "Scores", figures.scores, comparisons, methods),
             _figures("curves", "Learning curves", figures.curves, comparisons, methods, grouped=True),
@@ -109,6 +110,30 @@ def _filters(comparisons: Sequence[Comparison], methods: Sequence[str]) -> Marku
     )  # fmt: skip
 
 
+def _worlds(comparisons: Sequence[Comparison], methods: Sequence[str]) -> Markup | None:
+    """The same methods, task beside task; nothing where there is only one."""
+    headings, lines = across([one.record for one in comparisons])
+    tasks = headings[1:]
+    if len(tasks) < 2:
+        return None
+    rows = [
+        element("tr", element("th", named(method, methods), scope="row"),
+                *(number_cell(text, task) for task, text in zip(tasks, cells, strict=True)), data_method=method)
+        for method, *cells in lines
+    ]  # fmt: skip
+    caption = (
+        f"Final scores: means over seeds with 95 % t-intervals; ▲ ahead of and ▼ behind {_against(comparisons)} on the "
+        "same seeds, p < 0.05 after Holm's correction."
+    )
+    table = sortable(joined(caption), headings, rows, numbers_from=1, tasks=(None, *tasks))
+    return section("worlds", "Across tasks", table, origin(comparisons))
+
+
+def _against(comparisons: Sequence[Comparison]) -> str:
+    """Those that the others are compared with."""
+    return " or ".join(dict.fromkeys(one.methods[-1] for one in comparisons))
+
+
 def _results(comparisons: Sequence[Comparison], methods: Sequence[str]) -> Markup | None:
     headings, lines = tables([one.record for one in comparisons])
     said = {key: words for one in comparisons for key, words in verdicts(one.record).items()}
@@ -118,10 +143,9 @@ def _results(comparisons: Sequence[Comparison], methods: Sequence[str]) -> Marku
                 class_=said[task, method].partition(" ")[0])
         for task, method, *rest in lines
     ]  # fmt: skip
-    against = " or ".join(dict.fromkeys(one.methods[-1] for one in comparisons))
     caption = (
         f"Means over seeds with 95 % t-intervals. Differences are paired by seed: the method's final score minus that "
-        f"of {against}. Whoever is ahead or behind is so with p < 0.05 after Holm's correction."
+        f"of {_against(comparisons)}. Whoever is ahead or behind is so with p < 0.05 after Holm's correction."
     )
     table = sortable(joined(caption), [*headings[:2], "verdict", *headings[2:]], rows, numbers_from=3)
     return section("results", "Results", table, origin(comparisons))

@@ -13,11 +13,18 @@ from experiments.summary import made_with
 MARKS = {"ahead": "▲", "level": "=", "behind": "▼", "failed": "✕", "reference": "●", "not": "–"}
 
 
-def sortable(caption: Markup, headings: Sequence[str], rows: Iterable[Markup], numbers_from: int) -> Markup:
-    """A table in a box of its own, which scrolls where the window is narrow; every heading sorts by its column."""
+def sortable(
+    caption: Markup,
+    headings: Sequence[str],
+    rows: Iterable[Markup],
+    numbers_from: int,
+    tasks: Sequence[str | None] = (),
+) -> Markup:
+    """A table in a box of its own, which scrolls where the window is narrow; every heading sorts by its column. `tasks`
+    says of columns which task they are about."""
     heads = [
         element("th", element("button", heading, type="button"), scope="col", aria_sort="none",
-                class_="number" if place >= numbers_from else None)
+                class_="number" if place >= numbers_from else None, data_task=tasks[place] if tasks else None)
         for place, heading in enumerate(headings)
     ]  # fmt: skip
     head = element("thead", element("tr", *heads))
@@ -29,12 +36,13 @@ def boxed(inside: Markup) -> Markup:
     return element("div", inside, class_="box", tabindex=0, role="region", aria_label="table, scrolls sideways")
 
 
-def number_cell(text: str) -> Markup:
+def number_cell(text: str, task: str | None = None) -> Markup:
     """A number with its interval set apart; the text is what other tables show."""
     if text == "failed":
-        return element("td", text, class_="number failed")
+        return element("td", text, class_="number failed", data_task=task)
     value, space, rest = text.partition(" ")
-    return element("td", value, element("span", space + rest, class_="interval") if rest else None, class_="number")
+    return element("td", value, element("span", space + rest, class_="interval") if rest else None, class_="number",
+                   data_task=task)  # fmt: skip
 
 
 def verdict(said: str) -> Markup:
