@@ -50,6 +50,8 @@ LEARNS = {
     "own_method": learns_by_a_method,
     "own_domain": learns_a_domain,
 }
+DEAR = {"own_environment", "own_model"}
+"""A quarter of a minute each."""
 
 
 def test_there_is_one_for_everything_that_can_be_ones_own() -> None:
@@ -58,7 +60,9 @@ def test_there_is_one_for_everything_that_can_be_ones_own() -> None:
     assert not {name: length for name, length in lengths.items() if length > MOST_LINES}
 
 
-@pytest.mark.parametrize("name", LEARNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in DEAR else name for name in LEARNS]
+)
 def test_it_runs_as_written_and_learns(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In seconds of a processor, since other tests may keep this machine busy; and it leaves nothing behind."""
     monkeypatch.setenv("UNIFIED_IRL_CACHE", str(tmp_path / "cache"))

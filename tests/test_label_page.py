@@ -277,6 +277,7 @@ def playing(page: Any) -> list[float]:
 
 
 @with_films
+@pytest.mark.slow
 def test_robots_are_compared_by_looking(page: Any, command: Command) -> None:
     """Segments of the reacher's three tiers; both films play, of one length; a reward is learnt from what was said."""
     settings = task("reacher").settings()
@@ -357,6 +358,7 @@ def test_demonstrations_are_typed(page: Any, command: Command) -> None:
     assert json.loads(Path("run/result.json").read_text())["final"]["demonstration_nll_rise"] < 0.0
 
 
+@pytest.mark.slow
 def test_completions_of_a_base_model_are_compared(page: Any, command: Command) -> None:
     """With ties, which the task's own format holds; `dpo` learns from them."""
     flags, place = tiny_flags(Path("cache").absolute(), count=5), Path("made")

@@ -70,7 +70,7 @@ def rows(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("method", ["aihf", "self-play-aihf"])
+@pytest.mark.parametrize("method", ["aihf", pytest.param("self-play-aihf", marks=pytest.mark.slow)])
 def test_two_processes_compute_what_one_does(method: str, tiny: Path, tmp_path: Path) -> None:
     """Every loss and every examination of own samples, through cloning, climbing and learning from all feedback."""
     flags = (*PLAIN, "--method.phases.0.reward-steps", 2, "--method.phases.0.batch-size", 7)
@@ -84,6 +84,7 @@ def test_two_processes_compute_what_one_does(method: str, tiny: Path, tmp_path: 
         assert together == pytest.approx(alone, abs=1e-5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_where_one_is_killed_the_other_says_so_and_both_resume(tiny: Path, tmp_path: Path) -> None:
     """From the last checkpoint on as if nothing had happened, but for the last digits."""
     flags = (*PLAIN, "--method.phases.0.rounds", 8)

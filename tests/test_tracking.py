@@ -119,6 +119,7 @@ def runs_in(folder: Path) -> Iterator[Any]:
                     yield record.run
 
 
+@pytest.mark.slow
 def test_wandb_shows_a_comparison_as_one(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two methods, one of them a variant: one group, a job type each; the labels decide nothing of the cells."""
     pytest.importorskip("wandb")
