@@ -88,15 +88,16 @@ class _Timed:
 
 
 def overhead(method_name: str, rounds: int) -> dict[str, float]:
-    """Seconds of a whole run, as the demo runs it, by what was going on."""
+    """Seconds of a whole run on a small graph, by what was going on."""
+    from experiments.compare_config import CompareConfig
     from experiments.matrix import Matrix
     from experiments.train import build_learner, config_to_json
-    from experiments.verbs.demo import DEMO
     from unified_irl import run
     from unified_irl.rundir import RunDirectory
 
-    (task_name,) = DEMO.tasks
-    config = Matrix(DEMO).settings(task_name, method_name)
+    task_name = "walks"
+    small = CompareConfig(set=("task.num-nodes=48", "task.horizon=16", "task.num-demonstrations=8"))
+    config = Matrix(small).settings(task_name, method_name)
     config = replace(config, method=config.method.with_phases(rounds=rounds))
     learner = build_learner(task_name, config)
     learner.domain.evaluate(learner.policy, learner.learnt_reward)  # what is computed once is not part of a round

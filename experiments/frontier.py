@@ -40,8 +40,8 @@ def gather(directory: Path) -> list[dict[str, Any]]:
 
 
 def path_of(run: Path) -> dict[str, list[float | None]]:
-    """Divergence and rewards of a language run, examination by examination; nothing for any other run."""
-    rows = [row for row in read_metrics(run) if NAMES["kl"] in row]
+    """Divergence and rewards of a run in a language task, examination by examination; nothing for any other run."""
+    rows = [row for row in read_metrics(run) if NAMES["kl"] in row and NAMES["gold"] in row]
     return {name: [row.get(key) for row in rows] for name, key in NAMES.items()} if rows else {}
 
 

@@ -77,4 +77,5 @@ def _plain(text: str | Conversation) -> str:
 
 def _safe(line: tuple[str, ...]) -> tuple[str, ...]:
     """A bar or a line break inside a cell would end it."""
-    return tuple(cell.replace("|", "\\|").replace("<", "&lt;").replace("\n", "<br>") for cell in line)
+    escaped = (cell.replace("|", "\\|").replace("<", "&lt;") for cell in line)
+    return tuple("<br>".join(cell.splitlines()) for cell in escaped)

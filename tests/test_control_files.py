@@ -479,7 +479,7 @@ def test_comparisons_hold_for_the_episodes_they_were_made_from(tmp_path: Path):
     with pytest.raises(UserError, match=r"counts 3 episodes in 'episodes.npz', but 2 were handed over"):
         read_preferences(path, episodes[:2])
     moved = (tmp_path / "episodes.npz").rename(tmp_path / "moved.npz")
-    with pytest.raises(UserError, match="say with episodes_path where it is"):
+    with pytest.raises(UserError, match=r"say with people\.compared_file where it is"):
         read_preferences(path, episodes)
     assert len(read_preferences(path, episodes, episodes_path=moved)) == 3
     moved.write_bytes(moved.read_bytes() + b"!")

@@ -34,6 +34,8 @@ FLAGS = (
     "--method.reward-descent.optimiser sgd --method.reward-descent.learning-rate 1.0"
 )
 SECOND = "--method.phases.1.rounds 1"
+COUNTED = {"demonstration_accuracy", "preference_accuracy"}
+"""Shares of differences above zero. Those of an implicit reward begin as rounding, and each processor has its own."""
 
 
 @pytest.fixture(scope="module")
@@ -66,4 +68,6 @@ def test_the_first_rounds_are_as_they_were(
         golden[method] = rows
     assert len(rows) == len(golden[method])
     for row, expected in zip(rows, golden[method], strict=True):
-        assert row == pytest.approx(expected, rel=1e-3, abs=1e-4)
+        assert row.keys() == expected.keys()
+        kept = {name: value for name, value in expected.items() if name not in COUNTED}
+        assert {name: row[name] for name in kept} == pytest.approx(kept, rel=1e-3, abs=1e-4)

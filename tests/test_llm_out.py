@@ -194,11 +194,13 @@ def test_a_page_of_what_it_says(trained: Trained, tmp_path: Path, command: Comma
     assert said.code == 0
     page = (tmp_path / "page.md").read_text()
     assert "| prompt |  | completion | judge | learnt reward |" in page
-    lines = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")][2:]
-    assert [who for _, who, *_ in lines] == ["at first", "now", "now, likeliest"] * 3
-    assert all(asked.startswith("| user: ") for asked, *_ in lines[::3])
-    assert {judged for *_, judged, _ in lines} == {"–"}
-    assert all(math.isfinite(float(learnt.rstrip(" |"))) for *_, learnt in lines)
+    lines = [line.removesuffix(" |") for line in page.splitlines() if line.startswith("| ")][2:]
+    assert [line.split(" | ")[1] for line in lines] == ["at first", "now", "now, likeliest"] * 3
+    assert all("how do " in line.split(" | ")[0] for line in lines[::3])
+    for line in lines:  # what an untaught model says may hold bars
+        _, judged, learnt = line.rsplit(" | ", 2)
+        assert judged == "–"
+        assert math.isfinite(float(learnt))
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
