@@ -212,10 +212,10 @@ INVERSE: tuple[Claim, ...] = (
         source="PIRO, table 1: an independent re-run, best returns of training",
         command="unified-irl bench control --tasks hopper walker2d ant humanoid --methods bc ml-irl",
         scale="the same robots in their newer versions",
-        otherwise="partly",
-        remark="Single runs, so without intervals: on Hopper the final policy has 0.911 of the expert "
-        "(`hopper-ml-irl.json`, episodes that begin in demonstrated states), on HalfCheetah 0.900 "
-        "(`halfcheetah-ml-irl.json`). Walker, Ant and Humanoid have not been run.",
+        otherwise="not measured",
+        remark="Single runs, which have no intervals, end near the expert on Hopper (`hopper-ml-irl.json`, half of the "
+        "practice episodes beginning in demonstrated states) and on HalfCheetah (`halfcheetah-ml-irl.json`). Walker, "
+        "Ant and Humanoid have not been run.",
     ),
     Claim(
         name="reward-recovered",
