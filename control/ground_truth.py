@@ -5,37 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from unified_irl.batch import Batch, Normaliser
-from unified_irl.contracts import LossFunction, State
-from unified_irl.errors import UserError
+from unified_irl.learnable import Untaught
 from unified_irl.trajectories import Trajectories
 
 
-class GroundTruth:
+class GroundTruth(Untaught):
     """A reward that was paid, not learnt."""
+
+    refusal = (
+        "learn_from is 'ground truth', but the method learns a reward; set reward_steps to 0 in its phases, or "
+        "learn_from to 'feedback'."
+    )
 
     def __call__(self, trajectories: Trajectories) -> Tensor:
         return trajectories.data["true_reward"]
 
     def for_policy(self) -> TrueSteps:
         return TrueSteps()
-
-    def descend(
-        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
-    ) -> dict[str, Tensor]:
-        raise UserError(
-            "learn_from is 'ground truth', but the method learns a reward; set reward_steps to 0 in its phases, or "
-            "learn_from to 'feedback'."
-        )
-
-    def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
-        return self.descend(loss, batch, normaliser)
-
-    def state_dict(self) -> State:
-        return {}
-
-    def load_state_dict(self, state: State) -> None:
-        return None
 
 
 class TrueSteps:

@@ -86,8 +86,9 @@ def finish(config: CompareConfig, record: dict[str, Any]) -> int:
     write_text(out / "table.md", f"{markdown(headings(record), lines)}\n{origin}\n{tries}")
     table(f"{num_seeds} seeds, means with 95 % intervals; differences are paired, against {methods[-1]}",
           headings(record), lines, numbers_from=2)  # fmt: skip
-    if len((worlds := across([record]))[0]) > 2:
-        table(f"final scores, task beside task; ▲ ahead of, ▼ behind {methods[-1]}", *worlds, numbers_from=1)
+    tasks, worlds = across([record])
+    if worlds:
+        table(f"final scores, task beside task; ▲ ahead of, ▼ behind {methods[-1]}", tasks, worlds, numbers_from=1)
     failed = failures(record)
     for sentence in failed:
         print(f"failed: {sentence}")

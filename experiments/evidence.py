@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from experiments.summary import origin_of, values
+from experiments.summary import difference, origin_of, values
 from unified_irl.serialise import read_json
-from unified_irl.statistics import Interval, mean_interval, paired_difference
+from unified_irl.statistics import Interval, mean_interval
 
 Side = Literal["for", "against", "undecided"]
 SIDES: dict[Side, str] = {"for": "speaks for it", "against": "speaks against it", "undecided": "does not tell"}
@@ -64,12 +64,10 @@ class Ahead:
     metric: str = "score"
 
     def read(self, results: Path) -> Reading:
-        record = stored(results / self.file)
-        sides = [values(record, self.task, name, "final", self.metric) for name in (self.first, self.second)]
-        seeds = sorted({row["seed"] for row in record["cells"] if row["task"] == self.task})
-        interval = paired_difference(*([side[seed] for seed in seeds] for side in sides)).interval
+        found = difference(stored(results / self.file), self.task, self.first, self.second, self.metric)
+        assert found is not None, f"{self.file}: a seed of {self.first} or {self.second} failed"
         what = f"{self.task}, {METRICS[self.metric]} of `{self.first}` − `{self.second}`"
-        return Reading(what=what, interval=interval, side=above_zero(interval))
+        return Reading(what=what, interval=found.interval, side=above_zero(found.interval))
 
 
 @dataclass(frozen=True, kw_only=True)

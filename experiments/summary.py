@@ -69,12 +69,12 @@ def tables(records: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tup
 
 def across(records: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """A row for every method and a column for every task: final scores, marked where a method is ahead of (▲) or behind
-    (▼) the one that it is compared with."""
+    (▼) the one that it is compared with. No rows where there is only one task."""
     of_task = {task: record for record in records for task in tasks_of(record)}
     said = {key: words for record in records for key, words in verdicts(record).items()}
     methods = dict.fromkeys(name for record in records for name in methods_of(record))
     lines = []
-    for name in methods:
+    for name in methods if len(of_task) > 1 else ():
         cells = [
             _mean(record, task, name, "final", "score") + SIGNS.get(said[task, name].partition(" ")[0], "")
             if (task, name) in said
@@ -153,15 +153,17 @@ def _mean(record: dict[str, Any], task_name: str, method_name: str, group: str, 
 def _differences(record: dict[str, Any], task_name: str) -> dict[str, tuple[Interval, float]]:
     """The paired difference of each method to the last one, with Holm's p-value; nothing where a seed failed."""
     *others, last = methods_of(record)
-    found = {name: _difference(record, task_name, name, last) for name in others}
+    found = {name: difference(record, task_name, name, last) for name in others}
     known = {name: one for name, one in found.items() if one is not None}
     p_values = statistics.holm([one.p_value for one in known.values()]) if known else ()
     return {name: (one.interval, float(p)) for (name, one), p in zip(known.items(), p_values, strict=True)}
 
 
-def _difference(record: dict[str, Any], task_name: str, first: str, second: str) -> statistics.PairedDifference | None:
-    """The paired difference of final scores, first minus second; none where a seed failed."""
-    sides = [values(record, task_name, name, "final", "score") for name in (first, second)]
+def difference(
+    record: dict[str, Any], task_name: str, first: str, second: str, metric: str = "score"
+) -> statistics.PairedDifference | None:
+    """The paired difference of final numbers, first minus second; none where a seed failed."""
+    sides = [values(record, task_name, name, "final", metric) for name in (first, second)]
     seeds = sorted({row["seed"] for row in record["cells"] if row["task"] == task_name})
     if any(seed not in side for seed in seeds for side in sides):
         return None

@@ -15,12 +15,12 @@ from llm.config import RewardConfig
 from llm.judges import Asked, Judge
 from llm.reward import Scale
 from llm.speech import in_passes
-from unified_irl.batch import Batch, Normaliser
-from unified_irl.contracts import LossFunction, State
+from unified_irl.contracts import State
+from unified_irl.learnable import Untaught
 from unified_irl.trajectories import Trajectories
 
 
-class GivenReward:
+class GivenReward(Untaught):
     """A judge's number at the end of an answer; or at every token what the judge's number changed by with it, which
     adds up to the same."""
 
@@ -34,6 +34,7 @@ class GivenReward:
         """`answers` gives the texts of behaviours."""
         self.judge, self.answers, self.config, self.tokens_per_pass = judge, answers, config, tokens_per_pass
         self.scale = Scale(config.normalise)
+        self.refusal = refusal(config, "the method learns one")
 
     @torch.no_grad()
     def __call__(self, behaviours: Trajectories) -> Tensor:
@@ -59,19 +60,19 @@ class GivenReward:
     def for_policy(self) -> Callable[[Trajectories], Tensor]:
         return lambda behaviours: self.scale(self(behaviours), behaviours.rewarded)
 
-    def descend(
-        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
-    ) -> dict[str, Tensor]:
-        raise NotImplementedError("a given reward is left as it is")
-
-    def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
-        return self.descend(loss, batch, normaliser)
-
     def state_dict(self) -> State:
         return {"scale": self.scale.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
         self.scale.load_state_dict(state["scale"])
+
+
+def refusal(config: RewardConfig, why: str) -> str:
+    """What is said to methods that a given reward does not suit."""
+    return (
+        f"reward.given is '{config.given}', but {why}; take a method that climbs while it learns (aihf, ml-irl or rft) "
+        "with --method.phases.0.reward-steps 0, or name no given reward."
+    )
 
 
 def _beginnings(behaviours: Trajectories, row_N: Tensor, column_N: Tensor) -> Trajectories:

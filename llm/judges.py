@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from llm.config import ModelConfig
 from llm.data.chat import Scribe, Spoken
-from llm.data.records import Conversation, Prompt, Reply
+from llm.data.records import Prompt, Reply, as_json
 from llm.data.rows import behaviours
 from llm.models import UNREADABLE, in_one_line, look_at, quiet
 from unified_irl.contracts import RewardFunction
@@ -109,7 +109,7 @@ class Function:
             ) from error
 
     def __call__(self, answers: Asked) -> list[float]:
-        prompts, replies = ([_plain(side) for side in sides] for sides in zip(*answers, strict=True))
+        prompts, replies = ([as_json(side) for side in sides] for sides in zip(*answers, strict=True))
         try:
             said = list(self.function(prompts, replies))
         except Exception as error:  # whatever somebody's function may raise
@@ -131,7 +131,3 @@ def judge_called(name: str, allow_download: bool, device: str) -> Judge:
     if ":" in name and not os.path.isdir(name):
         return Function(name)
     return Classifier(ModelConfig(path=name, allow_download=allow_download), device)
-
-
-def _plain(text: str | Conversation) -> str | list[dict[str, str]]:
-    return text if isinstance(text, str) else [{"role": role, "content": content} for role, content in text]

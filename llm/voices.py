@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 
 from llm.base import content_of
 from llm.config import LanguageConfig
-from llm.given import GivenReward
+from llm.given import GivenReward, refusal
 from llm.judges import Asked, judge_called
 from llm.policy import LanguagePolicy
 from llm.references import Remembering
@@ -78,11 +79,8 @@ class Voices:
         if not config.given:
             return None
         if method.reward != "explicit" or any(_teaches(phase) for phase in method.stages):
-            raise UserError(
-                f"reward.given is '{config.given}', but {method.name} "
-                f"{'climbs no reward' if method.reward != 'explicit' else 'learns one'}; take a method that climbs "
-                "while it learns (aihf, ml-irl or rft) with --method.phases.0.reward-steps 0, or name no given reward."
-            )
+            does = "climbs no reward" if method.reward != "explicit" else "learns one"
+            raise UserError(refusal(config, f"{method.name} {does}"))
         judge = judge_called(config.given, self.config.model.allow_download, device_of(self.config))
         return GivenReward(judge, answers, config, self.config.tokens_per_pass)
 
@@ -101,7 +99,7 @@ class Voices:
         return Adapter(shared, "policy"), Adapter(shared, "reward") if explicit else None, Base(shared)
 
 
-class Voiced:
+class Voiced(ABC):
     """What domains of language have in common: voices, and data that they speak about."""
 
     voices: Voices
@@ -121,9 +119,9 @@ class Voiced:
                 self.sharpness = phase.preference_sharpness
         return self.voices.build(method, lambda: self._fixed(method), self.answers)
 
+    @abstractmethod
     def answers(self, own: Trajectories) -> Asked:
         """What was asked and what was said, as texts or conversations."""
-        raise NotImplementedError
 
     def check_asked(self, own: Trajectories) -> None:
         """A judge has to know what was asked."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,13 @@ class Said:
 
 Command = Callable[..., Said]
 Refused = Callable[..., str]
+
+
+def importable(source: str, name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of somebody's own, which this process can import for the length of a test."""
+    (place / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 def contents(place: Path) -> dict[str, bytes]:

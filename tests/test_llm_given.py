@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from commands import Command
+from commands import Command, importable
 
 from experiments.tiny import make
 from experiments.train import TrainConfig, build_learner, default_config
@@ -37,13 +36,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def vowels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A judge that counts one letter."""
-    (tmp_path / "counting.py").write_text(
+    source = (
         "def letters(prompts, answers):\n"
         "    texts = [one if isinstance(one, str) else one[0]['content'] for one in answers]\n"
         "    return [text.count('e') for text in texts]\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "counting", raising=False)
+    importable(source, "counting", tmp_path, monkeypatch)
     return "counting:letters"
 
 

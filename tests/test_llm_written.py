@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from commands import Command
+from commands import Command, importable
 
 from envs.labeller import LabellerConfig
 from experiments.tiny import TEMPLATE, make
@@ -111,13 +110,12 @@ def test_comparisons_have_the_better_answer_first(domain: WrittenDomain) -> None
 @pytest.fixture
 def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """It likes answers that name what was asked about, and short ones a little."""
-    (tmp_path / "knows.py").write_text(
+    source = (
         "def thing(prompts, answers):\n"
         "    says = [(p[-1]['content'].split()[2], a[0]['content']) for p, a in zip(prompts, answers)]\n"
         "    return [(thing in said) - 0.001 * len(said) for thing, said in says]\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "knows", raising=False)
+    importable(source, "knows", tmp_path, monkeypatch)
     return "knows:thing"
 
 

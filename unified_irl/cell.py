@@ -124,7 +124,8 @@ def die_when(gone: Callable[[], Any]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def our_paths() -> list[str]:
-    """Where Python finds what it is not installed with: what another process needs to import the same."""
+def python_path() -> str:
+    """The PYTHONPATH with which another process imports the same: where Python finds what it is not installed with."""
     installed = (sys.prefix, sys.base_prefix)
-    return [str(Path(path).resolve()) for path in sys.path if not path.startswith(installed)]
+    ours = [str(Path(path).resolve()) for path in sys.path if not path.startswith(installed)]
+    return os.pathsep.join([*ours, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)

@@ -19,6 +19,8 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
     """What one needs to know to run the same thing again: code, packages, machine, command, time."""
     import torch
 
+    from unified_irl import parallel
+
     has_cuda = torch.cuda.is_available()
     packages = _packages()
     return {
@@ -38,7 +40,7 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
         "cuda_device": torch.cuda.get_device_name() if has_cuda else None,
         "cuda": torch.version.cuda if has_cuda else None,
         "num_torch_threads": torch.get_num_threads(),
-        "num_processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "num_processes": parallel.world().size,
     }
 
 

@@ -1,4 +1,4 @@
-"""A torch module with an optimiser of its own: what most policies and rewards are."""
+"""What most policies and rewards are: a torch module with an optimiser of its own; or a reward that nothing teaches."""
 
 from __future__ import annotations
 
@@ -12,9 +12,31 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from unified_irl.batch import Batch, Normaliser
-from unified_irl.contracts import LossFunction
+from unified_irl.contracts import LossFunction, State
 from unified_irl.descent import Descent
 from unified_irl.descent_config import DescentConfig
+from unified_irl.errors import UserError
+
+
+class Untaught:
+    """A reward that is there already: nothing teaches it, and it has nothing to keep."""
+
+    refusal: str
+    """What is said to a method that would teach it."""
+
+    def descend(
+        self, loss: LossFunction, batch: Batch, normaliser: Normaliser, step_size: float = 1.0
+    ) -> dict[str, Tensor]:
+        raise UserError(self.refusal)
+
+    def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
+        return self.descend(loss, batch, normaliser)
+
+    def state_dict(self) -> State:
+        return {}
+
+    def load_state_dict(self, state: State) -> None:
+        return None
 
 
 class LearnableModule(torch.nn.Module):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unified_irl.cell import Cell, Death, Outcome, Work, compute, our_paths
+from unified_irl.cell import Cell, Death, Outcome, Work, compute, python_path
 from unified_irl.errors import UserError
 from unified_irl.launch_config import Launch
 from unified_irl.rundir import LOCK
@@ -32,14 +32,13 @@ class RayWorkers:
         self._is_guest = bool(self._ray.is_initialized())
         if not self._is_guest:
             _join(self._ray, num_workers, launch)
-        paths = os.pathsep.join([*our_paths(), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         handed_on = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
         self._task = self._ray.remote(_compute_there)
         self._options = {
             "num_cpus": launch.cpus_per_cell,
             "num_gpus": launch.gpus_per_cell,
             "max_retries": 0,
-            "runtime_env": {"env_vars": {"PYTHONPATH": paths, **handed_on}},
+            "runtime_env": {"env_vars": {"PYTHONPATH": python_path(), **handed_on}},
         }
         self._running: dict[Any, Cell] = {}
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unified_irl.cell import ProcessDied, Work, WorkFailed, die_when, our_paths, why_and_where
+from unified_irl.cell import ProcessDied, Work, WorkFailed, die_when, python_path, why_and_where
 from unified_irl.errors import LostAnother
 from unified_irl.rundir import PROCESSES_LOG
 from unified_irl.serialise import read_json, write_json
@@ -39,12 +39,11 @@ class Together:
     def _launch(self, place: str, directory: Path) -> None:
         """Returns when the last process has ended. They watch their standard input, which ends when this one does."""
         launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(self.num_processes)]
-        paths = os.pathsep.join([*our_paths(), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         directory.mkdir(parents=True, exist_ok=True)
         with (directory / PROCESSES_LOG).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *launcher, "-m", "unified_irl.together", place],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": paths},
+                stdin=subprocess.PIPE, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": python_path()},
                 start_new_session=True,
             )  # fmt: skip
             process.wait()

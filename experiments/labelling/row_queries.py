@@ -9,7 +9,6 @@ from typing import Any
 
 from experiments.labelling.config import LabelFlags
 from experiments.labelling.folder import Made, Query
-from experiments.labelling.texts import as_json
 from llm.data import files, records
 from unified_irl.errors import UserError
 
@@ -49,9 +48,13 @@ def _chosen(queries: Iterator[Query], count: int, chance: random.Random) -> list
 
 
 def _prompt_of(row: Row) -> Query:
-    return {"prompt": as_json(records.asked(row))}
+    return {"prompt": records.as_json(records.asked(row))}
 
 
 def _pair_of(row: Row) -> Query:
     pair = records.compared(row)
-    return {"prompt": as_json(pair.prompt), "first": as_json(pair.chosen), "second": as_json(pair.rejected)}
+    return {
+        "prompt": records.as_json(pair.prompt),
+        "first": records.as_json(pair.chosen),
+        "second": records.as_json(pair.rejected),
+    }

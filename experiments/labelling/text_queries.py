@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from envs.language.people import ATTEMPTS, among, drawn
 from experiments.labelling.config import LabelFlags
 from experiments.labelling.folder import Made, Query
-from experiments.labelling.texts import CANDIDATES, after, as_json
+from experiments.labelling.texts import CANDIDATES, after
 from experiments.language_runs import load_language_run
 from llm.data import records
 from llm.domain import LanguageDomain
@@ -59,7 +59,9 @@ def _prompts(domain: Domain, flags: LabelFlags) -> Made:
     else:
         chosen = torch.randperm(len(domain.contexts), generator=draw)[: flags.count]
         numbers, prompts = chosen.tolist(), domain.contexts.texts(chosen)
-    queries = [{"prompt": as_json(one), "context": number} for one, number in zip(prompts, numbers, strict=True)]
+    queries = [
+        {"prompt": records.as_json(one), "context": number} for one, number in zip(prompts, numbers, strict=True)
+    ]
     return Made(kind="texts", facts={"mode": "demonstrate"}, queries=queries)
 
 
@@ -130,8 +132,8 @@ def _told(domain: Domain, own: Trajectories) -> list[Told]:
 
 def _query(first: Told, second: Told) -> Query:
     return {
-        "prompt": as_json(first[0]),
-        "first": as_json(first[1]),
-        "second": as_json(second[1]),
+        "prompt": records.as_json(first[0]),
+        "first": records.as_json(first[1]),
+        "second": records.as_json(second[1]),
         "cut": [first[2], second[2]],
     }

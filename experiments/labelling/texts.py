@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from experiments.labelling.book import Answer
 from experiments.labelling.folder import Made, Query
 from experiments.labelling.material import Comparison, Shown, comparisons
-from llm.data.records import Prompt, Reply, as_messages
 from unified_irl.errors import UserError
 from unified_irl.serialise import write_text
 
@@ -105,11 +104,6 @@ def after(prompt: str, text: str) -> str:
 def _completion(prompt: Any, text: str) -> Any:
     """A text as the answer to a text, a message as the answer to messages."""
     return after(prompt, text) if isinstance(prompt, str) else [{"role": "assistant", "content": text}]
-
-
-def as_json(said: Prompt | Reply) -> Any:
-    """As files of rows hold it."""
-    return said if isinstance(said, str) else as_messages(said)
 
 
 def _shown(said: Any, more: str) -> Shown:

@@ -15,8 +15,9 @@ def document(title: str, comparisons: Sequence[Comparison]) -> str:
     said = {key: words for one in comparisons for key, words in verdicts(one.record).items()}
     judged = [(*line[:2], said[line[0], line[1]], *line[2:]) for line in lines]
     parts = [f"# {title}\n"]
-    if len((worlds := across([one.record for one in comparisons]))[0]) > 2:
-        parts.append("## Across tasks\n\n" + _table(*worlds) + "\n## Results\n")
+    tasks, worlds = across([one.record for one in comparisons])
+    if worlds:
+        parts.append("## Across tasks\n\n" + _table(tasks, worlds) + "\n## Results\n")
     parts.append(_table((*headings[:2], "verdict", *headings[2:]), judged))
     parts.append("".join(f"- `{one.record['command']}`; {made_with(one.record)}\n" for one in comparisons))
     if failed := [sentence for one in comparisons for sentence in failures(one.record)]:

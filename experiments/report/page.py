@@ -113,9 +113,9 @@ def _filters(comparisons: Sequence[Comparison], methods: Sequence[str]) -> Marku
 def _worlds(comparisons: Sequence[Comparison], methods: Sequence[str]) -> Markup | None:
     """The same methods, task beside task; nothing where there is only one."""
     headings, lines = across([one.record for one in comparisons])
-    tasks = headings[1:]
-    if len(tasks) < 2:
+    if not lines:
         return None
+    tasks = headings[1:]
     rows = [
         element("tr", element("th", named(method, methods), scope="row"),
                 *(number_cell(text, task) for task, text in zip(tasks, cells, strict=True)), data_method=method)

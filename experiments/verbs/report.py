@@ -47,8 +47,9 @@ def main(arguments: list[str]) -> None:
     for one in comparisons:
         title = f"{one.name}: means with 95 % intervals; differences are paired, against {one.methods[-1]}"
         table(title, headings(one.record), summary(one.record), numbers_from=2)
-    if len((worlds := across([one.record for one in comparisons]))[0]) > 2:
-        table("final scores, task beside task; ▲ ahead of, ▼ behind the last method", *worlds, numbers_from=1)
+    tasks, worlds = across([one.record for one in comparisons])
+    if worlds:
+        table("final scores, task beside task; ▲ ahead of, ▼ behind the last method", tasks, worlds, numbers_from=1)
     for sentence in missing:
         print(sentence)
     print(f"page: {out}\nthe same as Markdown: {out.with_suffix('.md')}")

@@ -213,3 +213,8 @@ def _names(row: Mapping[str, Any]) -> str:
 def as_messages(conversation: Conversation) -> list[dict[str, str]]:
     """As chat templates take them."""
     return [{"role": role, "content": content} for role, content in conversation]
+
+
+def as_json(said: Prompt | Reply) -> str | list[dict[str, str]]:
+    """As files of rows hold it: a text, or messages."""
+    return said if isinstance(said, str) else as_messages(said)
