@@ -1,4 +1,4 @@
-"""A hub of models on the loopback, as far as an upload needs one."""
+"""A hub on the loopback, as far as an upload of a model and a stream of rows need one."""
 
 from __future__ import annotations
 
@@ -48,9 +48,56 @@ def hub() -> Iterator[tuple[str, dict[str, bytes]]]:
         def log_message(self, format: str, *args: Any) -> None:
             """Nobody reads it."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with _serving(Handler) as address:
+        yield address, files
+
+
+@contextmanager
+def hub_of_rows(data: bytes) -> Iterator[tuple[str, list[int]]]:
+    """The address of one that holds `data` as `somebody/rows`, and how many bytes of it were asked for each time."""
+    asked_for: list[int] = []
+    commit, api = "1" * 40, "/api/datasets/somebody/rows"
+    about = {"id": "somebody/rows", "sha": commit, "private": False, "tags": [], "siblings": [], "downloads": 0}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(*self._found(self.path.partition("?")[0]))
+
+        def do_HEAD(self) -> None:
+            self._answer(404, b"")
+
+        def _found(self, path: str) -> tuple[int, bytes]:
+            if path.startswith(f"{api}/tree/"):
+                file = {"type": "file", "path": "rows.jsonl", "size": len(data), "oid": commit}
+                return 200, json.dumps([file]).encode()
+            if path.startswith(api):
+                return 200, json.dumps(about).encode()
+            if not path.endswith(f"{commit}/rows.jsonl"):
+                return 404, b"{}"
+            begin, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+            asked_for.append(min(end + 1, len(data)) - begin)
+            return 206, data[begin : end + 1]
+
+        def _answer(self, code: int, body: bytes) -> None:
+            self.send_response(code)
+            if code == 404:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nobody reads it."""
+
+    with _serving(Handler) as address:
+        yield address, asked_for
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", files
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from commands import Command, importable
+from hub import hub_of_rows
 
 from envs.labeller import LabellerConfig
 from experiments.tiny import TEMPLATE, make
@@ -238,6 +242,31 @@ def test_mixtures_and_limits(tiny: Path, tmp_path: Path, capsys: pytest.CaptureF
         f"tokens, or {middle} before the answer",
         f"demonstrations: {NUM_ROWS} of {NUM_ROWS} rows of {tiny / 'ultrafeedback.jsonl'}",
     ]
+
+
+def test_rows_of_the_hub_as_they_arrive(tiny: Path, tmp_path: Path) -> None:
+    """With a limit, no more of a large dataset comes over the line than is needed; an untrue name is a sentence."""
+    lines = (tiny / "ultrachat.jsonl").read_bytes()
+    words = [
+        "train", "hf", "bc", "--model", tiny / "model", "--demonstrations", "somebody/rows",
+        "--task.data.allow-download", "--task.data.stream", "--task.data.demonstrations.most", 20,
+        "--task.cache", tmp_path / "cache", "--task.data.completion-tokens", 12, "--method.phases.0.rounds", 1,
+    ]  # fmt: skip
+    with hub_of_rows(lines * (2**27 // len(lines))) as (address, asked_for):
+        there = os.environ | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+
+        def run(*more: Any) -> subprocess.CompletedProcess[str]:
+            command = [sys.executable, "-m", "experiments.cli", *map(str, [*words, *more])]
+            return subprocess.run(command, env=there, capture_output=True, text=True)
+
+        done = run("--out", tmp_path / "run")
+        assert done.returncode == 0, done.stderr
+        assert "demonstrations: 20 of 20 rows of somebody/rows" in done.stderr
+        assert 0 < sum(asked_for) < 2**26
+        refused = run("--task.data.demonstrations.split", "nowhere", "--out", tmp_path / "no")
+    assert refused.returncode == 2
+    assert "The dataset somebody/rows broke off after row 0: " in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_texts_that_begin_alike(tiny: Path, tmp_path: Path) -> None:

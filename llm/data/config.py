@@ -54,6 +54,8 @@ class DataConfig:
     """A chat template (Jinja) instead of the tokenizer's own."""
     allow_download: bool = False
     """Ask the hub for datasets that are not on this machine."""
+    stream: bool = False
+    """Take rows of the hub as they arrive and keep nothing but their tokens; with `most`, no more than is needed."""
     data_seed: int = -1
     """Seed of what is taken and set aside; -1 takes the run's."""
 

@@ -20,8 +20,9 @@ KINDS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 Row = tuple[int, Mapping[str, Any]]
 
 
-def rows(source: str, split: str = "train", *, allow_download: bool = False) -> Iterator[Row]:
-    """Every row of a source, one after the other. The split matters where a source has several."""
+def rows(source: str, split: str = "train", *, allow_download: bool = False, stream: bool = False) -> Iterator[Row]:
+    """Every row of a source, one after the other. The split matters where a source has several; rows of the hub may be
+    taken as they arrive, and nothing of them kept."""
     path = Path(source)
     if path.is_file():
         return _of_file(path)
@@ -32,7 +33,7 @@ def rows(source: str, split: str = "train", *, allow_download: bool = False) -> 
             f"There is no file or folder {source}; expected one of {', '.join(KINDS)}, a folder that `datasets` saved, "
             "or the name of a dataset on the hub (owner/name)."
         )
-    return _of_hub(source, split, allow_download)
+    return _arriving(source, split) if stream and allow_download else _of_hub(source, split, allow_download)
 
 
 def _kind(path: Path) -> str:
@@ -169,6 +170,21 @@ def _of_hub(name: str, split: str, allow_download: bool) -> Iterator[Row]:
             f"downloaded ({_brief(error)}); set data.allow_download to ask the hub for it."
         ) from error
     return _numbered(iter(found))
+
+
+def _arriving(name: str, split: str) -> Iterator[Row]:
+    from datasets import load_dataset
+
+    number = 0
+    try:
+        for row in load_dataset(name, split=split, streaming=True):
+            number += 1
+            yield number, row
+    except Exception as error:  # whatever the hub and the way to it may raise
+        raise UserError(
+            f"The dataset {name} broke off after row {number}: {_brief(error)}. Try again, or leave data.stream out to "
+            "download it whole."
+        ) from error
 
 
 def _numbered(found: Iterator[Any]) -> Iterator[Row]:

@@ -138,7 +138,8 @@ class Preparation:
         return f"; {count} have more than {self.longest} tokens, or {self.longest_prompt} before the answer"
 
     def _taken(self, kind: str, source: SourceConfig, place: int) -> Iterator[files.Row]:
-        found = files.rows(source.files[place], source.split, allow_download=self.config.allow_download)
+        asks, streams = self.config.allow_download, self.config.stream
+        found = files.rows(source.files[place], source.split, allow_download=asks, stream=streams)
         share = source.shares[place] if source.shares else 1.0
         draw = stream(self.seed, kind, "share", place)
         for number, row in found:
