@@ -15,8 +15,8 @@ from unified_irl.cells import Cell, Outcome
 from unified_irl.errors import UserError
 
 STEPS = {"pendulum": 6_000, "inverted-double-pendulum": 30_000, "hopper": 100_000}
-"""Simulated steps per task. The double pendulum learns to balance within 15,000 and is given as many again: two seeds that
-differ by a thousand steps should not differ by a third of their areas."""
+"""Simulated steps per task. The double pendulum learns to balance within 15,000 and is given as many again: two seeds
+that differ by a thousand steps should not differ by a third of their areas."""
 STARTS = {"hopper": 5_000}
 FEWEST_STARTS = 500
 CONTENDERS = ("ours", "stable-baselines3")

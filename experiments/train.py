@@ -183,6 +183,10 @@ def _met(task_name: str) -> Iterator[None]:
         if world.size > 1 and not task(task_name).shares_work:
             raise UserError(f"{task_name} runs in one process, but {world.size} were started; start one.")
         yield
+    except RuntimeError as error:
+        if parallel.is_loss(error):
+            raise parallel.lost(error) from error
+        raise
     finally:
         parallel.leave()
 

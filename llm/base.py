@@ -32,6 +32,7 @@ from llm.models import (
 )
 from llm.sampler import check_sampler
 from llm.sizes import Shape, shape_of
+from unified_irl import parallel
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 
@@ -73,7 +74,7 @@ def content_of(model: PreTrainedModel) -> str:
     digest = hashlib.sha256(b"half" if multiplies_in_half(model) else b"")
     for name, value in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(parallel.whole(value.detach()).cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

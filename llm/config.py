@@ -66,11 +66,18 @@ class ModelConfig:
     """Compute activations twice instead of keeping them."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     """Adapters instead of whole models."""
+    shard: bool = False
+    """Where several processes share a run, each keeps its part of weights and optimiser states (FSDP2), and not all."""
 
     def __post_init__(self) -> None:
         _at_least("model", self, layers=0, width=0, heads=0, documents=0, passes=0, base_seed=0)
         if self.heads and self.width and self.width % self.heads:
             raise UserError(f"model: width {self.width} cannot be shared by {self.heads} heads; choose a multiple.")
+        if self.shard and self.lora.rank:
+            raise UserError(
+                "model: shard is for whole models, but lora.rank asks for adapters, of which every process keeps all, "
+                "as it does of the one base below them; leave one of the two out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

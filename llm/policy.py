@@ -35,6 +35,7 @@ class LanguagePolicy(Speech):
         with self.role.active():
             return self.descent.descend(loss, batch, normaliser, step_size)
 
+    @torch.no_grad()
     def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, torch.Tensor]:
         with self.role.active():
             return self.descent.measure(loss, batch, normaliser)

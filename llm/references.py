@@ -37,11 +37,12 @@ class Remembering(Speech):
         keys = row_keys(behaviours)
         row_of = {key: row for row, key in enumerate(keys)}
         missing = [key for key in row_of if key not in self.known]
-        if missing:
+        if self.role.wanted(bool(missing)):
             if len(self.known) + len(missing) > REMEMBERED:
                 self.known.clear()
                 missing = list(row_of)
-            some = behaviours[torch.tensor([row_of[key] for key in missing], device=behaviours.mask.device)]
+            index = torch.tensor([row_of[key] for key in missing], dtype=torch.long, device=behaviours.mask.device)
+            some = behaviours[index]
             with parallel.alone():  # what is missing differs between processes
                 said = self._still_log_prob(some).cpu()
             for key, part, mask in zip(missing, said, some.mask.cpu(), strict=True):

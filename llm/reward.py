@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from llm.config import RewardConfig
 from llm.roles import Role, hidden_states
 from llm.speech import in_passes, lengths
+from unified_irl import parallel
 from unified_irl.batch import Batch, Normaliser
 from unified_irl.contracts import LossFunction, State
 from unified_irl.descent import Descent
@@ -54,6 +55,15 @@ class Scale:
         self.shift_scale = None if given is None else (given[0], given[1])
 
 
+class Head(nn.Linear):
+    """One number for every hidden state: a sum of products, not a matrix product, which would be taken in half
+    precision where the body's are."""
+
+    def forward(self, hidden_BTD: Tensor) -> Tensor:
+        said_BT: Tensor = (hidden_BTD.float() * self.weight[0]).sum(-1)
+        return said_BT if self.bias is None else said_BT + self.bias
+
+
 class TextReward:
     """r(prompt, completion up to a token) for every token, or for the last one alone."""
 
@@ -61,10 +71,11 @@ class TextReward:
         self.role, self.config, self.tokens_per_pass = role, config, tokens_per_pass
         width = role.model.config.hidden_size
         # Of whole completions only differences count, and no constant could be learnt.
-        self.head = nn.Linear(width, 1, bias=config.level == "token", device=role.model.device)
+        self.head = Head(width, 1, bias=config.level == "token", device=role.model.device)
         with torch.no_grad():  # it begins as the zero function, so that the first policy is the reference
             for parameter in self.head.parameters():
                 parameter.zero_()
+        role.adopt(self.head)
         body = role.parameters() if config.train == "all" else []
         self.descent = Descent([*self.head.parameters(), *body], descent)
         self.scale = Scale(config.normalise)
@@ -85,10 +96,7 @@ class TextReward:
         longest = int(length_B.max())
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.train == "all"):
             hidden_BTD = hidden_states(self.role, behaviours.data["token"][:, :longest])
-        # A sum of products, not a matrix product, which would be taken in half precision where the body's are.
-        said_BT = (hidden_BTD.float() * self.head.weight[0]).sum(-1)
-        if self.head.bias is not None:
-            said_BT = said_BT + self.head.bias
+        said_BT = self.head(hidden_BTD)
         if self.config.bound:
             said_BT = self.config.bound * torch.tanh(said_BT / self.config.bound)
         pays_BT = behaviours.rewarded[:, :longest]
@@ -111,6 +119,7 @@ class TextReward:
         with self.role.active():
             return self.descent.descend(loss, batch, normaliser, step_size)
 
+    @torch.no_grad()
     def measure(self, loss: LossFunction, batch: Batch, normaliser: Normaliser) -> dict[str, Tensor]:
         with self.role.active():
             return self.descent.measure(loss, batch, normaliser)
@@ -118,13 +127,15 @@ class TextReward:
     def state_dict(self) -> State:
         return {
             "weights": self.role.weights(),
-            "head": dict(self.head.state_dict()),
+            "head": {name: parallel.whole(value.detach()) for name, value in self.head.named_parameters()},
             "descent": self.descent.state_dict(),
             "scale": self.scale.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
         self.role.load(state["weights"])
-        self.head.load_state_dict(state["head"])
+        with torch.no_grad():
+            for name, value in self.head.named_parameters():
+                value.copy_(parallel.share_of(state["head"][name], value))
         self.descent.load_state_dict(state["descent"])
         self.scale.load_state_dict(state["scale"])

@@ -32,6 +32,11 @@ class Role(Protocol):
     model: PreTrainedModel
     """The model as it stands; use it within `active` alone."""
 
+    @property
+    def body(self) -> nn.Module:
+        """All of the model but its output layer."""
+        return self.model.base_model
+
     def active(self) -> AbstractContextManager[None]:
         """The model speaks with this role's weights."""
         ...
@@ -48,8 +53,15 @@ class Role(Protocol):
         """The role as it is now, whatever becomes of it."""
         ...
 
+    def adopt(self, head: nn.Module) -> None:
+        """Weights beside the model are kept as the model's are."""
 
-class Whole:
+    def wanted(self, here: bool) -> bool:
+        """Whether it is to be made active, which `here` wishes: all processes have to where each has but a share."""
+        return here
+
+
+class Whole(Role):
     """A model of its own."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -136,7 +148,7 @@ class Shared:
             parameter.requires_grad_(True)
 
 
-class Adapter:
+class Adapter(Role):
     """An adapter of a shared base that learns."""
 
     def __init__(self, shared: Shared, name: str) -> None:
@@ -164,7 +176,7 @@ class Adapter:
         return Still(self.shared, {name: value.clone() for name, value in self.weights().items()})
 
 
-class Still:
+class Still(Role):
     """An adapter as it once was: its weights lie aside, and are put into a spare adapter when it is asked."""
 
     def __init__(self, shared: Shared, weights: Weights) -> None:
@@ -197,7 +209,7 @@ class Still:
         return self
 
 
-class Base:
+class Base(Role):
     """The shared base, its adapters off."""
 
     def __init__(self, shared: Shared) -> None:
@@ -221,7 +233,8 @@ class Base:
 
 def hidden_states(role: Role, tokens_BT: Tensor) -> Tensor:
     """[B, T, D] of tokens that begin in the first column; what comes after a row's end is not seen by its tokens."""
-    return role.model.base_model(tokens_BT, use_cache=False).last_hidden_state
+    hidden_BTD: Tensor = role.body(tokens_BT, use_cache=False).last_hidden_state
+    return hidden_BTD
 
 
 def head_of(role: Role) -> Tensor:

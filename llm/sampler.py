@@ -104,7 +104,7 @@ def _steps(
     role: Role, prompt: Tensor, length: Tensor, seed: Tensor | None, max_tokens: int, end: int
 ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
     """For every new token: its number, the rows that still speak, what they say, and its log-probability."""
-    device, body, head = role.model.device, role.model.base_model, head_of(role)
+    device, body, head = role.model.device, role.body, head_of(role)
     unique, which = torch.unique(torch.cat([length[:, None], prompt], 1), dim=0, return_inverse=True)
     width = int(length.max())
     column = torch.arange(width)

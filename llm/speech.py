@@ -53,16 +53,19 @@ class Speech:
         """The likeliest token each time."""
         return self.completed(contexts, None)
 
+    @torch.no_grad()
     def completed(self, contexts: Contexts, seed_B: Tensor | None) -> Trajectories:
         """What is said in each context; where several processes are at work, each says a share of it."""
         manner, mine = self.manner, parallel.world().share(len(contexts))
         said = sampler.Completions.silent(0, manner.max_tokens)
-        if len(mine):
-            said = manner.complete(
-                self.role, contexts.data["token"][mine], contexts.data["length"][mine],
-                seed_B=None if seed_B is None else seed_B[mine],
-                max_tokens=manner.max_tokens, end=manner.end, rows=manner.rows,
-            )  # fmt: skip
+        if self.role.wanted(len(mine) > 0):
+            with self.role.active():
+                if len(mine):
+                    said = manner.complete(
+                        self.role, contexts.data["token"][mine], contexts.data["length"][mine],
+                        seed_B=None if seed_B is None else seed_B[mine],
+                        max_tokens=manner.max_tokens, end=manner.end, rows=manner.rows,
+                    )  # fmt: skip
         return joined(contexts, sampler.Completions.woven(parallel.gather(said)))
 
     def log_prob(self, behaviours: Trajectories) -> Tensor:

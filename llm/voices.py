@@ -20,6 +20,7 @@ from llm.reward import TextReward
 from llm.roles import Adapter, Base, Role, Shared, Whole
 from llm.sampler import complete
 from llm.speech import Manner
+from unified_irl import parallel
 from unified_irl.contracts import Parts, Reward
 from unified_irl.errors import UserError
 from unified_irl.feedback import Demonstrations, Preferences
@@ -43,7 +44,7 @@ class Voices:
         self.config, self.seed, self.read, self.manner, self.cache = config, seed, read, manner, cache
         self.base = self._placed(base)
         self.is_shared = False
-        self.start = Remembering(Whole(self.base), manner)
+        self.start = Remembering(self._speaking(self.base), manner)
         """The base model, as it speaks before anything is learnt."""
 
     def build(
@@ -85,15 +86,27 @@ class Voices:
         return GivenReward(judge, answers, config, self.config.tokens_per_pass)
 
     def _placed(self, base: PreTrainedModel) -> PreTrainedModel:
-        base.to(device_of(self.config))
         base.requires_grad_(False)
-        return base
+        return base if self._shards else base.to(device_of(self.config))
+
+    @property
+    def _shards(self) -> bool:
+        return self.config.model.shard and parallel.world().size > 1
+
+    def _speaking(self, model: PreTrainedModel) -> Role:
+        """A whole model as a role."""
+        if not self._shards:
+            return Whole(model)
+        from llm.sharded import Sharded
+
+        return Sharded(model, device_of(self.config))
 
     def _roles(self, explicit: bool) -> tuple[Role, Role | None, Role]:
         config = self.config.model
         if not config.lora.rank:
-            roles = [Whole(copy.deepcopy(self.base).requires_grad_(True)) for _ in range(1 + explicit)]
-            return roles[0], roles[1] if explicit else None, Whole(self.base)
+            copied = self.read if self._shards else lambda: copy.deepcopy(self.base)
+            roles = [self._speaking(copied().requires_grad_(True)) for _ in range(1 + explicit)]
+            return roles[0], roles[1] if explicit else None, self.start.role if self._shards else Whole(self.base)
         self.is_shared = True
         shared = Shared(self.base, config.lora, self.seed)
         return Adapter(shared, "policy"), Adapter(shared, "reward") if explicit else None, Base(shared)

@@ -110,7 +110,7 @@ def test_a_token_is_judged_by_what_came_before_it() -> None:
     """The number read off the hidden state of the token itself: those after it change nothing."""
     reward = reward_of(opinions=True)
     with torch.no_grad(), reward.role.active():
-        expected = reward.head(hidden_states(reward.role, OWN.data["token"])).squeeze(-1) * OWN.mask
+        expected = reward.head(hidden_states(reward.role, OWN.data["token"])) * OWN.mask
     torch.testing.assert_close(says(reward), expected, atol=1e-5, rtol=0.0)
     first = OWN.mask & (OWN.mask.cumsum(1) == 1)
     short = replace(OWN, mask=first, rewarded=first)

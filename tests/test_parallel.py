@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import ended, launched
 
 from experiments.tiny import make
 from llm.sampler import Completions
@@ -38,26 +37,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def started(count: int, words: list[Any], place: Path) -> list[subprocess.Popen[str]]:
-    """So many processes with one command, as a launcher starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "experiments.cli", *map(str, words)],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(count)
-    ]  # fmt: skip
-
-
-def ended(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
-    """Exit code, output and complaints of each."""
-    said = [one.communicate(timeout=240) for one in processes]
-    return [(one.returncode, *words) for one, words in zip(processes, said, strict=True)]
+def started(count: int, words: list[Any]) -> list[subprocess.Popen[str]]:
+    return launched(count, ["-m", "experiments.cli", *map(str, words)])
 
 
 def train(tiny: Path, method: str, out: Path, *flags: Any) -> list[Any]:
@@ -72,26 +53,29 @@ def rows(run: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("method", ["aihf", pytest.param("self-play-aihf", marks=pytest.mark.slow)])
 def test_two_processes_compute_what_one_does(method: str, tiny: Path, tmp_path: Path) -> None:
-    """Every loss and every examination of own samples, through cloning, climbing and learning from all feedback."""
+    """Every loss and every examination of own samples, through cloning, climbing and learning from all feedback; with
+    all weights on both, and with a share of them on each."""
     flags = (*PLAIN, "--method.phases.0.reward-steps", 2, "--method.phases.0.batch-size", 7)
-    for count in (1, 2):
-        told = ended(started(count, train(tiny, method, tmp_path / f"of-{count}", *flags), tmp_path))
+    for name, count, more in (("alone", 1, ()), ("copied", 2, ()), ("sharded", 2, ("--task.model.shard",))):
+        told = ended(started(count, train(tiny, method, tmp_path / name, *flags, *more)))
         assert [code for code, *_ in told] == [0] * count, told
         assert all(out == "" for _, out, _ in told[1:]), "one of them speaks"
-    one, two = (rows(tmp_path / f"of-{count}") for count in (1, 2))
-    assert len(one) == len(two) == 9
-    for alone, together in zip(one, two, strict=True):
-        assert together == pytest.approx(alone, abs=1e-5, rel=1e-5)
+    one, *others = (rows(tmp_path / name) for name in ("alone", "copied", "sharded"))
+    for two in others:
+        assert len(one) == len(two) == 9
+        for alone, together in zip(one, two, strict=True):
+            assert together == pytest.approx(alone, abs=1e-5, rel=1e-5)
 
 
 @pytest.mark.slow
-def test_where_one_is_killed_the_other_says_so_and_both_resume(tiny: Path, tmp_path: Path) -> None:
-    """From the last checkpoint on as if nothing had happened, but for the last digits."""
-    flags = (*PLAIN, "--method.phases.0.rounds", 8)
-    whole = ended(started(2, train(tiny, "aihf", tmp_path / "whole", *flags), tmp_path))
+@pytest.mark.parametrize("shard", [False, True], ids=["copied", "sharded"])
+def test_where_one_is_killed_the_other_says_so_and_both_resume(shard: bool, tiny: Path, tmp_path: Path) -> None:
+    """From the last checkpoint on as if nothing had happened, but for the last digits; also as a single one."""
+    flags = (*PLAIN, "--method.phases.0.rounds", 8, *(("--task.model.shard",) if shard else ()))
+    whole = ended(started(2, train(tiny, "aihf", tmp_path / "whole", *flags)))
     assert [one[0] for one in whole] == [0, 0]
     run = tmp_path / "killed"
-    writer, helper = started(2, train(tiny, "aihf", run, *flags), tmp_path)
+    writer, helper = started(2, train(tiny, "aihf", run, *flags))
     while not (run / "metrics.jsonl").exists() or len(rows(run)) < 7:
         assert writer.poll() is None
         time.sleep(0.02)
@@ -101,15 +85,16 @@ def test_where_one_is_killed_the_other_says_so_and_both_resume(tiny: Path, tmp_p
     assert "error: Another process of this run is gone, or was never there" in complaint
     assert "start all processes again with `resume`" in complaint
     assert "Traceback" not in complaint
-    assert [one[0] for one in ended(started(2, ["resume", run], tmp_path))] == [0, 0]
+    count = 1 if shard else 2
+    assert [one[0] for one in ended(started(count, ["resume", run]))] == [0] * count
     for alone, together in zip(rows(tmp_path / "whole"), rows(run), strict=True):
         assert together == pytest.approx(alone, abs=1e-4, rel=1e-4)
-    finished = ended(started(2, ["resume", run], tmp_path))
+    finished = ended(started(2, ["resume", run]))
     assert [one[0] for one in finished] == [0, 0]
 
 
 def test_worlds_that_do_not_share_their_work_say_so(tmp_path: Path) -> None:
-    told = ended(started(2, ["train", "walks", "bc", "--out", tmp_path / "it"], tmp_path))
+    told = ended(started(2, ["train", "walks", "bc", "--out", tmp_path / "it"]))
     assert all(code == 2 for code, *_ in told)
     assert "walks runs in one process, but 2 were started; start one." in told[0][2]
     assert not (tmp_path / "it").exists()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -56,19 +56,37 @@ class Batch:
             (len(part) for part in (self.demonstrations, self.own, self.preferences) if part is not None), default=0
         )
 
-    def micro_batches(self, num_rows: int) -> Iterator[Batch]:
-        """The batch in pieces of at most `num_rows` rows of each part (0: in one piece); paired rows stay together."""
-        if num_rows == 0 or num_rows >= self.size:
+    def micro_batches(self, num_rows: int, *, alike_for: int = 0) -> Iterator[Batch]:
+        """The batch in pieces of at most `num_rows` rows of each part (0: in one piece); paired rows stay together.
+
+        Alike for so many processes, there is a piece for each of them in turn, and each piece has all parts: where a
+        part has no rows left, one that weighs nothing.
+        """
+        if not alike_for and (num_rows == 0 or num_rows >= self.size):
             yield self
             return
-        for begin in range(0, self.size, num_rows):
-            rows = slice(begin, begin + num_rows)
+        num_rows = num_rows or self.size
+        count = -(-self.size // num_rows)
+        if alike_for:
+            count = -(-count // alike_for) * alike_for
+        for begin in range(0, count * num_rows, num_rows):
+            rows, fill = slice(begin, begin + num_rows), alike_for > 0
             yield Batch(
-                demonstrations=_piece(self.demonstrations, rows),
-                own=_piece(self.own, rows),
-                preferences=_piece(self.preferences, rows),
+                demonstrations=_piece(self.demonstrations, rows, _weightless if fill else None),
+                own=_piece(self.own, rows, _weightless if fill else None),
+                preferences=_piece(self.preferences, rows, _of_no_weight if fill else None),
             )
 
 
-def _piece(part: Rows | None, rows: slice) -> Rows | None:
-    return None if part is None or rows.start >= len(part) else part[rows]
+def _piece(part: Rows | None, rows: slice, fill: Callable[[Rows], Rows] | None) -> Rows | None:
+    if part is None or rows.start < len(part):
+        return None if part is None else part[rows]
+    return fill(part[:1]) if fill else None
+
+
+def _weightless(some: Trajectories) -> Trajectories:
+    return replace(some, weight=torch.zeros_like(some.weight))
+
+
+def _of_no_weight(some: Preferences) -> Preferences:
+    return replace(some, first=_weightless(some.first), second=_weightless(some.second))

@@ -22,6 +22,7 @@ class Descent:
     def __init__(self, parameters: Iterable[Parameter], config: DescentConfig) -> None:
         self.config = config
         self.parameters = list(parameters)
+        self.is_shared = any(map(parallel.is_share, self.parameters))
         self.num_steps = 0
         rules: dict[str, Any] = {
             "adam": lambda lr, wd: torch.optim.AdamW(self.parameters, lr=lr, weight_decay=wd, fused=True),
@@ -36,7 +37,7 @@ class Descent:
         """One step; the losses and metrics of the micro-batches add up to those of the batch."""
         self.optimiser.zero_grad(set_to_none=True)
         total = self._over_pieces(loss, batch, normaliser, backward=True)
-        if parallel.world().size > 1:
+        if parallel.world().size > 1 and not self.is_shared:  # shares of weights get the sum as the gradient passes
             parallel.add_up([_gradient(one) for one in self.parameters])
         self.step(step_size)
         return total
@@ -64,7 +65,8 @@ class Descent:
         """The micro-batches; where several processes share a batch, those of this one."""
         world, size = parallel.world(), self.config.micro_batch_size
         share = -(-batch.size // world.size)
-        pieces = batch.micro_batches(min(size, share) if size else share if world.size > 1 else 0)
+        num_rows = min(size, share) if size else share if world.size > 1 else 0
+        pieces = batch.micro_batches(num_rows, alike_for=world.size if self.is_shared else 0)
         return itertools.islice(pieces, world.rank, None, world.size)
 
     def step(self, step_size: float = 1.0) -> None:
@@ -77,10 +79,16 @@ class Descent:
         self.num_steps += 1
 
     def state_dict(self) -> State:
-        return {"optimiser": self.optimiser.state_dict(), "num_steps": self.num_steps}
+        state = self.optimiser.state_dict()
+        state["state"] = {key: {name: _whole(one) for name, one in of.items()} for key, of in state["state"].items()}
+        return {"optimiser": state, "num_steps": self.num_steps}
 
     def load_state_dict(self, state: State) -> None:
         self.optimiser.load_state_dict(state["optimiser"])
+        for parameter, entries in self.optimiser.state.items() if self.is_shared else ():
+            for name, one in entries.items():
+                if torch.is_tensor(one) and one.shape == parameter.shape:
+                    entries[name] = parallel.share_of(one, parameter)
         self.num_steps = state["num_steps"]
 
 
@@ -89,6 +97,10 @@ def _gradient(parameter: Parameter) -> Tensor:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     return parameter.grad
+
+
+def _whole(entry: Any) -> Any:
+    return parallel.whole(entry) if torch.is_tensor(entry) else entry
 
 
 def _add(total: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:

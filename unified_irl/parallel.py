@@ -93,6 +93,43 @@ def gather(value: T) -> list[T]:
     return found
 
 
+def anywhere(here: bool, device: torch.device | str) -> bool:
+    """Whether it is so in any process, `alone` or not."""
+    if not distributed.is_initialized():
+        return here
+    votes = torch.tensor(float(here), device=device)
+    _together(lambda: distributed.all_reduce(votes, distributed.ReduceOp.MAX))
+    return bool(votes)
+
+
+def first_says(value: T) -> T:
+    """What the first process gives, for all."""
+    if _world.size == 1:
+        return value
+    told: list[Any] = [value]
+    _together(lambda: distributed.broadcast_object_list(told, src=0))
+    return told[0]  # type: ignore[no-any-return]
+
+
+def is_share(tensor: Tensor) -> bool:
+    """Whether other processes hold other parts of it."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All parts of a tensor that the processes share, which all have to ask for."""
+    return tensor.full_tensor().cpu() if is_share(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def share_of(tensor: Tensor, like: Any) -> Tensor:
+    """This process's part of a tensor that all hold, if that is how the other one is shared."""
+    if not is_share(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
 def leave() -> None:
     """Part from the others."""
     global _world
@@ -105,11 +142,20 @@ def _together(meet: Callable[[], Any]) -> None:
     try:
         meet()
     except (RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split())[:200]
-        raise LostAnother(
-            f"Another process of this run is gone, or was never there ({why}). Its last checkpoint is whole: start all "
-            "processes again with `resume`."
-        ) from error
+        raise lost(error) from error
+
+
+def is_loss(error: RuntimeError) -> bool:
+    """Whether this is how a pass over shared weights ends when another process is gone."""
+    return _world.size > 1 and (isinstance(error, distributed.DistError) or "gloo" in str(error))
+
+
+def lost(error: BaseException) -> LostAnother:
+    why = " ".join(str(error).split())[:200]
+    return LostAnother(
+        f"Another process of this run is gone, or was never there ({why}). Its last checkpoint is whole: start all "
+        "processes again with `resume`."
+    )
 
 
 def _number(name: str, usual: int) -> int:

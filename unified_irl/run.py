@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from unified_irl import checkpoint
+from unified_irl import checkpoint, parallel
 from unified_irl.contracts import Metrics, State
 from unified_irl.errors import Diverged, UserError
 from unified_irl.learner import Learner
@@ -59,7 +59,7 @@ def train(learner: Learner, directory: RunDirectory, config: RunConfig, tracking
             progress.seconds = time.monotonic() - began
             if scores:
                 directory.append_clock(learner.num_rounds, progress.seconds)
-            if is_best or learner.finished or _due(learner, config, progress.seconds - saved):
+            if parallel.first_says(is_best or learner.finished or _due(learner, config, progress.seconds - saved)):
                 save(learner, directory, progress, keep=config.keep, is_best=is_best)
                 saved = progress.seconds
     result = {
@@ -80,6 +80,8 @@ def follow(learner: Learner, checkpoints: Path, config: RunConfig) -> None:
     scores: Metrics = {}
     while not learner.finished:
         _, scores = _round(learner, config)
+        if parallel.first_says(False):
+            learner.state_dict()  # of weights that are shared, a checkpoint needs everybody's part
     if not scores:
         evaluate(learner)
 
