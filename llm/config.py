@@ -66,6 +66,8 @@ class ModelConfig:
     """Compute activations twice instead of keeping them."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     """Adapters instead of whole models."""
+    compile: bool = False
+    """Compile the passes of what learns (torch.compile), but not its sampling. On CPU cores it gains nothing."""
     shard: bool = False
     """Where several processes share a run, each keeps its part of weights and optimiser states (FSDP2), and not all."""
 
@@ -77,6 +79,11 @@ class ModelConfig:
             raise UserError(
                 "model: shard is for whole models, but lora.rank asks for adapters, of which every process keeps all, "
                 "as it does of the one base below them; leave one of the two out."
+            )
+        if self.compile and (self.lora.rank or self.shard):
+            raise UserError(
+                "model: compile is for whole models on one device, but lora.rank or shard is set; leave one of the two "
+                "out."
             )
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -36,6 +36,11 @@ class Role(Protocol):
     def body(self) -> nn.Module:
         """All of the model but its output layer."""
         return self.model.base_model
+
+    @property
+    def reader(self) -> Callable[..., Any]:
+        """The body as it reads whole behaviours."""
+        return self.body
 
     def active(self) -> AbstractContextManager[None]:
         """The model speaks with this role's weights."""
@@ -64,9 +69,14 @@ class Role(Protocol):
 class Whole(Role):
     """A model of its own."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, compiled: bool = False) -> None:
         self.model = model
+        self._reader = torch.compile(model.base_model, dynamic=True) if compiled else model.base_model
         self._parameters = list(model.parameters())  # to gather them from the modules again takes milliseconds
+
+    @property
+    def reader(self) -> Callable[..., Any]:
+        return self._reader
 
     def active(self) -> AbstractContextManager[None]:
         return multiplying(self.model)
@@ -233,7 +243,7 @@ class Base(Role):
 
 def hidden_states(role: Role, tokens_BT: Tensor) -> Tensor:
     """[B, T, D] of tokens that begin in the first column; what comes after a row's end is not seen by its tokens."""
-    hidden_BTD: Tensor = role.body(tokens_BT, use_cache=False).last_hidden_state
+    hidden_BTD: Tensor = role.reader(tokens_BT, use_cache=False).last_hidden_state
     return hidden_BTD
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +61,10 @@ class Voices:
                     "without its prompt; let segment be 0."
                 )
         config = self.config
+        if config.model.compile and not shutil.which(os.environ.get("CXX", "g++")):
+            raise UserError(
+                "model.compile needs a C++ compiler, g++ or the one that CXX names, and there is none; install one."
+            )
         if self.is_shared:
             self.base = self._placed(self.read())
         content = content_of(self.base) if method.reward == "implicit" else ""
@@ -93,10 +99,10 @@ class Voices:
     def _shards(self) -> bool:
         return self.config.model.shard and parallel.world().size > 1
 
-    def _speaking(self, model: PreTrainedModel) -> Role:
+    def _speaking(self, model: PreTrainedModel, *, learns: bool = False) -> Role:
         """A whole model as a role."""
         if not self._shards:
-            return Whole(model)
+            return Whole(model, compiled=learns and self.config.model.compile)
         from llm.sharded import Sharded
 
         return Sharded(model, device_of(self.config))
@@ -105,7 +111,7 @@ class Voices:
         config = self.config.model
         if not config.lora.rank:
             copied = self.read if self._shards else lambda: copy.deepcopy(self.base)
-            roles = [self._speaking(copied().requires_grad_(True)) for _ in range(1 + explicit)]
+            roles = [self._speaking(copied().requires_grad_(True), learns=True) for _ in range(1 + explicit)]
             return roles[0], roles[1] if explicit else None, self.start.role if self._shards else Whole(self.base)
         self.is_shared = True
         shared = Shared(self.base, config.lora, self.seed)

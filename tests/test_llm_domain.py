@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from language import TASK, TINY, Praise, domain, gentle, settings, short
+from language import TASK, TINY, Praise, counted, domain, gentle, settings, short
 from torch import Tensor
 
 from envs.labeller import LabellerConfig
@@ -474,3 +474,18 @@ def test_ranks_are_compared() -> None:
     assert rank_correlation(one, one.exp()) == pytest.approx(1.0)
     assert rank_correlation(one, -one) == pytest.approx(-1.0)
     assert rank_correlation(one, torch.ones(4)) == 0.0
+
+
+@pytest.mark.slow
+def test_compiled_it_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What learns is compiled, and says what it says otherwise; without a compiler there is a sentence."""
+    plain, compiled = (domain(model=replace(TINY, compile=compiles)) for compiles in (False, True))
+    with counted(torch, "compile", monkeypatch) as calls:
+        one, two = (Learner(world, short("aihf"), 0).learn() for world in (plain, compiled))
+    assert len(calls) == 2, "the policy and the reward"
+    own = one.policy.sample(plain.contexts, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(two.policy.log_prob(own), one.policy.log_prob(own), atol=1e-4, rtol=1e-4)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match=r"model\.compile needs a C\+\+ compiler"):
+        Learner(compiled, short("aihf"), 0)
