@@ -64,7 +64,8 @@ def rehearse(learner: Learner, config: RunConfig) -> Forecast:
 def _stage(learner: Learner, phase: Phase) -> float:
     """Seconds of all rounds of a stage."""
     shown = learner.shown(phase)
-    seconds = phase.rounds * (_acting(learner, phase, shown) + _learning(learner, phase, shown))
+    acting, per_context = _acting(learner, phase, shown)
+    seconds = phase.rounds * (acting + _learning(learner, phase, shown, per_context))
     if "previous" in phase.references:
         began = _clock()
         learner.references["previous"] = learner.policy.frozen()
@@ -75,22 +76,25 @@ def _stage(learner: Learner, phase: Phase) -> float:
     return seconds
 
 
-def _acting(learner: Learner, phase: Phase, shown: Trajectories | None) -> float:
-    """Of the round's contexts, those of one update; or so many as say how long all of them take."""
+def _acting(learner: Learner, phase: Phase, shown: Trajectories | None) -> tuple[float, int]:
+    """Seconds of a round, and how many behaviours it makes in each context. Of the round's contexts only those of one
+    update are tried, or so many as say how long all of them take."""
     count = phase.practice + (0 if shown is None else len(shown))
     if not (phase.policy_updates or phase.needs_own_samples or phase.queries):
-        return 0.0
+        return 0.0, 1
     few = math.ceil(count / phase.policy_updates) if phase.policy_updates else min(count, MOST_CONTEXTS)
     some = None if shown is None else shown[: min(few, len(shown))]
     one = replace(phase, policy_updates=min(phase.policy_updates, 1),
                   practice=few - (0 if some is None else len(some)))  # fmt: skip
-    if phase.policy_updates:
-        learner.act(one, some)  # an optimiser's first step
+    per_context = 1
+    if phase.policy_updates:  # also an optimiser's first step, which takes longer than all others
+        _, own = learner.act(one, some)
+        per_context = 1 if own is None else max(1, round(len(own) / few))
     seconds = _timed(partial(learner.act, one, some))
-    return seconds * count / few
+    return seconds * count / few, per_context
 
 
-def _learning(learner: Learner, phase: Phase, shown: Trajectories | None) -> float:
+def _learning(learner: Learner, phase: Phase, shown: Trajectories | None, per_context: int) -> float:
     """Some of the round's descent steps, on as many rows as they take."""
     if not (phase.learns_demonstrations or phase.learns_preferences):
         return 0.0
@@ -98,10 +102,10 @@ def _learning(learner: Learner, phase: Phase, shown: Trajectories | None) -> flo
     if shown is not None and phase.batch_size:
         shown = shown[: min(len(shown), phase.batch_size * steps)]
     few, seconds = replace(phase, reward_steps=steps), 0.0
-    for attempt in range(2):  # the first step of an optimiser takes longer than all others
+    for attempt in range(2):  # again, an optimiser's first step
         own = None
         if shown is not None and phase.needs_own_samples:  # new ones, about which no reference has been asked before
-            contexts = learner.domain.contexts[shown.context_id.clamp(min=0)]
+            contexts = learner.domain.contexts[shown.context_id.clamp(min=0).repeat_interleave(per_context)]
             own = learner.policy.sample(contexts, stream(learner.seed, "rehearsal", attempt))
         seconds = _timed(partial(learner.descend, few, shown, own), repeats=REPEATS if own is None else 1)
     return seconds * phase.reward_steps / steps
