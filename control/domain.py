@@ -102,7 +102,10 @@ class ControlDomain:
         if config.preferences_file:
             if not is_parquet(config.preferences_file):
                 return load_preferences(config.preferences_file)
-            return read_preferences(config.preferences_file, self._compared_episodes(), config.compared_file or None)
+            seen = read_preferences(config.preferences_file, self._compared_episodes(), config.compared_file or None)
+            longest = max(int(side.rewarded.sum(1).max()) for side in (seen.first, seen.second))
+            horizon = longest if self.config.ends == "absorbing" else 0  # an end within a segment is worth what follows
+            return replace(seen, first=with_absorbing(seen.first, horizon), second=with_absorbing(seen.second, horizon))
         if not config.num_preferences:
             return None
         draw = stream(self.data_seed, "preferences")
@@ -207,7 +210,10 @@ class ControlDomain:
         """The teacher compares segments of the policy's own episodes, by what the task paid for them."""
         config = self.config.people
         wanted = QueryConfig(scheme=phase.query, segment_length=config.segment_length, num_queries=count)
-        pairs = pick(own, reward, wanted, gamma=gamma, sharpness=phase.preference_sharpness, generator=generator)
+        pairs = pick(
+            own, reward, wanted, gamma=gamma, sharpness=phase.preference_sharpness, generator=generator,
+            runs_on=self.config.ends == "absorbing",
+        )  # fmt: skip
         if pairs is None:
             return None
         maker = Provenance(

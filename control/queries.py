@@ -61,18 +61,21 @@ def pick(
     gamma: float,
     sharpness: float,
     generator: Generator,
+    runs_on: bool = False,
 ) -> tuple[Trajectories, Trajectories] | None:
     """Pairs of different segments of the pool, as many as asked for and all of the same weight; None where the pool
     holds a single segment. The informed schemes ask about no pair twice, which may leave fewer.
 
     `sharpness` is the κ of P(first better) = σ(κ ΔR). Every place where a segment fits is as likely as any other, so
-    long episodes give more segments than short ones. Segments end where their episode ends: absorbing steps are not
-    shown to anybody.
+    long episodes give more segments than short ones. Segments end where their episode ends; where episodes run on in an
+    absorbing state, so do segments of one that the world ended: otherwise no answer would say what an end is worth.
     """
     import torch
 
+    from envs.robots.episodes import with_absorbing
+
     seen = _without_absorbing(pool)
-    row_S, start_S = _places(seen, config.segment_length)
+    row_S, start_S = _places(seen, config.segment_length, runs_on=runs_on)
     if len(row_S) < 2:
         return None
     informed = config.scheme != "uniform"
@@ -82,7 +85,8 @@ def pick(
     pairs_2C = torch.stack([first_C, (first_C + step_C) % len(row_S)])
 
     def cut(place: Tensor) -> Trajectories:
-        return _cut(seen, row_S[place], start_S[place], config.segment_length)
+        segments = _cut(seen, row_S[place], start_S[place], config.segment_length)
+        return with_absorbing(segments, config.segment_length) if runs_on else segments
 
     if informed:
         score_C = _scores(pairs_2C, cut, reward, config.scheme, gamma, sharpness)
@@ -102,12 +106,13 @@ def _without_absorbing(pool: Trajectories) -> Trajectories:
     )
 
 
-def _places(pool: Trajectories, length: int) -> tuple[Tensor, Tensor]:
+def _places(pool: Trajectories, length: int, *, runs_on: bool) -> tuple[Tensor, Tensor]:
     """long[S], long[S]: behaviour and first step of every segment there is."""
     import torch
 
     steps = pool.mask.sum(1)
-    room = torch.where(steps > 0, (steps - length).clamp(min=0) + 1, 0)
+    room = (steps - length).clamp(min=0) + 1
+    room = torch.where(steps > 0, torch.where(pool.terminated, steps, room) if runs_on else room, 0)
     row_S = torch.arange(len(pool)).repeat_interleave(room)
     return row_S, torch.arange(len(row_S)) - (room.cumsum(0) - room)[row_S]
 

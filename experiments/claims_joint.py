@@ -148,7 +148,7 @@ JOINT: tuple[Claim, ...] = (
         says="The same on Pythia models and Anthropic-HH, joint against RLHF and SFT.",
         source="AIHF, experiments on Anthropic-HH (named by its reviewers)",
         command="unified-irl compare --tasks hh --methods bc rlhf aihf --seeds 3",
-        scale="the paper's data and Pythia-1.4B",
+        scale="Anthropic-HH, its first 10,000 answers as demonstrations, and Pythia-1.4B",
         remark=GPU,
     ),
     Claim(

@@ -156,7 +156,7 @@ REWARDS: tuple[Claim, ...] = (
         says="RFT widens the gap of log-probability between preferred and rejected answers, trained on preferred only.",
         source=f"{POSTER}, figure 2a: Pythia-1.4B, best 10,000 of Anthropic-HH",
         command="unified-irl train hh rft",
-        scale="the paper's data and Pythia-1.4B",
+        scale="Anthropic-HH, its first 10,000 answers as demonstrations, and Pythia-1.4B",
         remark=f"{GPU} The poster's text holds no numbers of the figure; its direction is our reading.",
     ),
     Claim(
@@ -164,7 +164,7 @@ REWARDS: tuple[Claim, ...] = (
         says="RFT raises the average score under a reward model over SFT.",
         source=f"{POSTER}, figure 2b: Pythia-1.4B, best 10,000 of Anthropic-HH",
         command="unified-irl compare --tasks hh --methods bc rft --seeds 3",
-        scale="the paper's data and Pythia-1.4B",
+        scale="Anthropic-HH, its first 10,000 answers as demonstrations, and Pythia-1.4B",
         remark=f"{GPU} The judge that picked the data is a classifier of the hub (`--task.judge`).",
     ),
     Claim(

@@ -161,9 +161,14 @@ def resume(path: Path) -> dict[str, Any] | None:
             return run.train(build_learner(task_name, config), directory, config.run, config.tracking)
 
 
+def has_helpers() -> bool:
+    """Whether several processes were started together."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 def is_helper() -> bool:
     """Whether another of the processes that were started together writes the run down."""
-    return os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1"
+    return os.environ.get("RANK", "0") != "0" and has_helpers()
 
 
 def _help(task_name: str, config: TrainConfig[Any], path: Path) -> None:

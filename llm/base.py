@@ -47,13 +47,15 @@ def cache_folder(given: str) -> Path:
     return Path(given or os.environ.get("UNIFIED_IRL_CACHE") or Path.home() / ".cache" / "unified-irl")
 
 
-def base_model(config: ModelConfig, task: LanguageTask, cache: Path) -> tuple[PreTrainedModel, Codec]:
-    """The model and its codec."""
+def base_model(
+    config: ModelConfig, task: LanguageTask, cache: Path, device: str = "cpu"
+) -> tuple[PreTrainedModel, Codec]:
+    """The model and its codec. One that has to be taught first is taught on the device."""
     if config.path:
         model, tokenizer = load(config)
         where = config.path
     else:
-        folder = taught(config, task, cache)
+        folder = parallel.first_goes(lambda: taught(config, task, cache, device))
         try:
             with quiet():
                 model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, attn_implementation="sdpa")
@@ -78,7 +80,7 @@ def content_of(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def taught(config: ModelConfig, task: LanguageTask, cache: Path) -> Path:
+def taught(config: ModelConfig, task: LanguageTask, cache: Path, device: str = "cpu") -> Path:
     """The folder of the small model that has read the task's corpus."""
     shape = shape_of(config)
     documents = task.corpus(shape.documents, stream(config.base_seed, "corpus", task.name))
@@ -95,14 +97,15 @@ def taught(config: ModelConfig, task: LanguageTask, cache: Path) -> Path:
     if (folder / "model.safetensors").is_file():
         return folder
     plain = ModelConfig(family=config.family, base_seed=config.base_seed)
-    model = small_model(plain, shape, len(tokenizer), context)
+    model, began = small_model(plain, shape, len(tokenizer), context).to(device), time.monotonic()
     teach(model, rows, shape, config.base_seed, f"teaching {task.name}'s language to a model of its own")
+    told = {"documents": len(documents), "seconds": round(time.monotonic() - began, 1)}
     try:
         partial = folder.with_name(f".{folder.name}.{os.getpid()}")
         with quiet():
             model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        (partial / "taught.json").write_text(json.dumps(facts | {"documents": len(documents)}, indent=1))
+        (partial / "taught.json").write_text(json.dumps(facts | told, indent=1))
         if not folder.exists():
             partial.rename(folder)
     except OSError as error:

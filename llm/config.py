@@ -176,6 +176,11 @@ class SpeechConfig:
 
     def __post_init__(self) -> None:
         _at_least("people", self, num_demonstrations=0, num_preferences=0)
+        if self.labeller.myopia != 1.0:
+            raise UserError(
+                f"people: labeller.myopia is {self.labeller.myopia}, but completions are compared as wholes here, with "
+                "no steps to forget; let it be 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +206,8 @@ class LanguageConfig:
 
     def __post_init__(self) -> None:
         _at_least("language", self, num_examined=1, tokens_per_pass=1)
+        if self.model.shard and self.sampler.engine == "paged":
+            raise UserError("model.shard and sampler.engine paged do not go together; let the engine be native.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from llm.data.records import Prompt, Reply, Unfit
 from llm.examination import WordSpeaker
 from llm.models import context_length
 from llm.speech import Speech, lengths
-from llm.voices import Voiced, Voices, manner_of
+from llm.voices import Voiced, Voices, device_of, manner_of
 from unified_irl.contracts import Metrics, RewardFunction, Sampler
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
@@ -39,10 +39,11 @@ class LanguageDomain(Voiced):
         self.config, self.seed, self.task = config, seed, task
         self.data_seed = data_seed_of(config, seed)
         self.cache = cache_folder(config.cache)
-        base, self.codec = base_model(config.model, task, self.cache)
+        device = device_of(config)
+        base, self.codec = base_model(config.model, task, self.cache, device)
         manner = manner_of(config, self.codec.end, task.max_words + 1)
         self.voices = Voices(
-            config, seed, base, lambda: base_model(config.model, task, self.cache)[0], manner, self.cache
+            config, seed, base, lambda: base_model(config.model, task, self.cache, device)[0], manner, self.cache
         )
         self.contexts: Contexts = self.codec.contexts(task.prompts)
 

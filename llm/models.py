@@ -147,6 +147,11 @@ def _look_into(path: Path, config: ModelConfig) -> None:
     if not weights:
         what = f"only {pickles[0]}, a pickle, which can run code when it is read" if pickles else "no weights"
         raise UserError(f"{path} holds {what}; expected .safetensors (save the model anew with save_pretrained).")
+    if (path / "adapter_config.json").is_file():
+        raise UserError(
+            f"{path} holds an adapter beside or instead of a whole model; merge the two (merge_and_unload of peft) and "
+            "save the result."
+        )
     index = path / "model.safetensors.index.json"
     if index.is_file():
         import json

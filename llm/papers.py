@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from llm.config import LoRAConfig, ModelConfig
+from llm.config import LoRAConfig, ModelConfig, RewardConfig
 from llm.data.config import DataConfig, SourceConfig
 from llm.table import WrittenTask
 from unified_irl.descent_config import DescentConfig
@@ -122,7 +122,7 @@ def settings(name: str) -> WrittenTask:
         gradient_checkpointing=paper.is_large,
         lora=lora,
     )
-    return WrittenTask(model=model, data=paper.data)
+    return WrittenTask(model=model, data=paper.data, reward=RewardConfig(level="sequence"))
 
 
 def row(name: str, method: Method) -> Method:

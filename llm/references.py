@@ -67,14 +67,13 @@ class Remembering(Speech):
         keys = [key for one in data for some in in_parts(one) for key in row_keys(some)]
         name = hashlib.sha256(b"".join([model.encode(), *keys])).hexdigest()[:32]
         file = folder / f"{name}.safetensors"
-        try:
+        with contextlib.suppress(OSError, SafetensorError, KeyError):  # not met before, or damaged: computed anew
             stored = load_file(file)
             lengths_, flat = stored["lengths"], stored["log_prob"]
             if len(lengths_) == len(keys) and int(lengths_.sum()) == len(flat):
                 self.known |= dict(zip(keys, flat.split(lengths_.tolist()), strict=True))
-                return
-        except (OSError, SafetensorError, KeyError):
-            pass  # not met before, or damaged: computed anew
+        if all(parallel.gather(all(key in self.known for key in keys))):
+            return  # where one process has to compute, all do
         rows = [
             said[mask]
             for one in data

@@ -1,4 +1,5 @@
-"""Models of which every process keeps a share of the weights (FSDP2), so that one too large for any device can learn.
+"""Models of which every process keeps a share (FSDP2): one can learn whose gradients and moments no device could hold
+beside it.
 
 A pass with a gradient gathers a block at a time and gives it up again, so all processes have to make such passes in
 step: `Descent` gives them pieces of the same make. Without a gradient the whole model is gathered once, in the
@@ -15,7 +16,7 @@ import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from llm.models import multiplies_in_half, multiplying
 from llm.roles import Role, Weights
@@ -112,7 +113,7 @@ class Sharded(Role):
     def still(self) -> Sharded:
         """Made without weights, and then given those of this one."""
         with torch.device("meta"):
-            empty = AutoModelForCausalLM.from_config(self.model.config)
+            empty = type(self.model)(self.model.config)
         empty.multiplies_in_half = multiplies_in_half(self.model)
         twin = Sharded(empty.eval().requires_grad_(False), self.device)
         twin._body.to_empty(device=self.device)

@@ -159,6 +159,21 @@ def test_uniform_is_uniform_over_the_places_where_a_segment_fits() -> None:
         assert float((counts - 500).square().sum() / 500) < 31.3
 
 
+def test_segments_run_on_where_episodes_do() -> None:
+    """A segment of an episode that the world ended is as long as any other: what is left of it is an absorbing column,
+    and it may begin at any step."""
+    pool = with_absorbing(counting(12, 3, 2), horizon=12)
+    many = QueryConfig(scheme="uniform", segment_length=3, num_queries=200)
+    sides = pick(pool, Plain(), many, gamma=1.0, sharpness=1.0, generator=draw(), runs_on=True)
+    for side in (sides[0].validated("first"), sides[1].validated("second")):
+        lengths = torch.tensor([12, 3, 2])[side.data["observation"][:, 0, 0].long() - 1]
+        shown = (lengths - side.start_step).clamp(max=3)
+        assert torch.equal(side.mask.sum(1), shown)
+        assert torch.equal(side.data["absorbing"].sum(1).long(), 3 - shown)
+        assert torch.equal(side.rewarded.sum(1), shown + (shown < 3))
+        assert {int(one) for one in side.start_step[lengths == 3]} == {0, 1, 2}
+
+
 def test_segments_end_where_their_episode_ends() -> None:
     """A short episode is used whole, and the absorbing column behind it is not shown."""
     pool = with_absorbing(counting(12, 3, 2), horizon=12)

@@ -65,6 +65,7 @@ def flags(name: str, tiny: dict[str, Path], cache: Path) -> list[Any]:
     [
         ("hh", "rft"), ("hh", "dpo"), ("tldr", "aihf"), ("spin-data", "spin"), ("ultrachat", "irft"),
         ("ultrafeedback", "aihf"), ("ultrafeedback", "direct-aihf"), ("ultrafeedback", "self-play-aihf"),
+        *(pytest.param("hh", one, marks=pytest.mark.slow) for one in ("bc", "rlhf", "aihf")),
     ],
 )  # fmt: skip
 def test_experiments_run_on_small_files(
@@ -81,6 +82,7 @@ def test_experiments_run_on_small_files(
     config = json.loads(Path("it/config.json").read_text())
     assert config["task"]["model"]["lora"]["rank"] == (64 if PAPERS[name].is_large else 0)
     assert command("export", "it", "out").code == 0
+    assert Path("out/reward/config.json").is_file() == (method in ("rft", "rlhf", "aihf"))
 
 
 def test_the_grid_of_irft(tiny: dict[str, Path], tmp_path: Path, command: Command) -> None:

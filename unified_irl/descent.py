@@ -84,11 +84,12 @@ class Descent:
         return {"optimiser": state, "num_steps": self.num_steps}
 
     def load_state_dict(self, state: State) -> None:
-        self.optimiser.load_state_dict(state["optimiser"])
-        for parameter, entries in self.optimiser.state.items() if self.is_shared else ():
-            for name, one in entries.items():
-                if torch.is_tensor(one) and one.shape == parameter.shape:
-                    entries[name] = parallel.share_of(one, parameter)
+        given = state["optimiser"]
+        shared = {
+            key: {name: _like(one, self.parameters[int(key)]) for name, one in of.items()}
+            for key, of in given["state"].items()
+        }
+        self.optimiser.load_state_dict({**given, "state": shared})
         self.num_steps = state["num_steps"]
 
 
@@ -101,6 +102,11 @@ def _gradient(parameter: Parameter) -> Tensor:
 
 def _whole(entry: Any) -> Any:
     return parallel.whole(entry) if torch.is_tensor(entry) else entry
+
+
+def _like(entry: Any, parameter: Parameter) -> Any:
+    is_moment = torch.is_tensor(entry) and entry.shape == parameter.shape
+    return parallel.share_of(entry, parameter) if is_moment else entry
 
 
 def _add(total: dict[str, Tensor], metrics: dict[str, Tensor]) -> None:

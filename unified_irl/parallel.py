@@ -42,6 +42,7 @@ class World:
 
 
 _world = World()
+_gives = False
 
 
 def world() -> World:
@@ -56,7 +57,7 @@ def join() -> World:
         on_gpu = torch.cuda.is_available()
         if on_gpu:
             torch.cuda.set_device(_number("LOCAL_RANK", 0))
-        _together(lambda: distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE))
+        _together(lambda: distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE))
         _world = World(distributed.get_rank(), distributed.get_world_size())
     return _world
 
@@ -102,6 +103,16 @@ def anywhere(here: bool, device: torch.device | str) -> bool:
     return bool(votes)
 
 
+def first_goes(work: Callable[[], T]) -> T:
+    """What some work gives that the first process does before the others, who may then find what it has made."""
+    try:
+        if _world.is_first:
+            return work()
+    finally:
+        gather(None)
+    return work()
+
+
 def first_says(value: T) -> T:
     """What the first process gives, for all."""
     if _world.size == 1:
@@ -118,7 +129,21 @@ def is_share(tensor: Tensor) -> bool:
 
 def whole(tensor: Tensor) -> Tensor:
     """All parts of a tensor that the processes share, which all have to ask for."""
-    return tensor.full_tensor().cpu() if is_share(tensor) else tensor  # type: ignore[attr-defined]
+    if not is_share(tensor):
+        return tensor
+    everything: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
+    return everything.new_empty(0, device="cpu") if _gives else everything.cpu()
+
+
+@contextmanager
+def giving() -> Iterator[None]:
+    """Within, this process gives its parts to the others and keeps nothing of the whole."""
+    global _gives
+    _gives = True
+    try:
+        yield
+    finally:
+        _gives = False
 
 
 def share_of(tensor: Tensor, like: Any) -> Tensor:

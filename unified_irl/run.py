@@ -81,7 +81,8 @@ def follow(learner: Learner, checkpoints: Path, config: RunConfig) -> None:
     while not learner.finished:
         _, scores = _round(learner, config)
         if parallel.first_says(False):
-            learner.state_dict()  # of weights that are shared, a checkpoint needs everybody's part
+            with parallel.giving():  # of weights that are shared, a checkpoint needs everybody's part
+                learner.state_dict()
     if not scores:
         evaluate(learner)
 

@@ -52,6 +52,11 @@ class PeopleConfig:
                 raise UserError(f"people: {name} is {getattr(self, name)}; expected {least} or more.")
         if not self.compared:
             raise UserError("people: compared is empty; name at least one of simple, medium, expert.")
+        if self.teacher != "custom" and self.labeller != LabellerConfig():
+            raise UserError(
+                f"people: labeller is that of the teacher custom, but teacher is {self.teacher}; set people.teacher to "
+                "custom, or leave people.labeller as it is."
+            )
 
     @property
     def who_compares(self) -> LabellerConfig:

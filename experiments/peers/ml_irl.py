@@ -1,4 +1,5 @@
-"""Rounds of `unified-irl train TASK ml-irl` with its default settings, from a demonstration by random actions."""
+"""Rounds of `unified-irl train TASK ml-irl`, from a demonstration by random actions, with the networks and the updates
+per step that Stable-Baselines3 takes by default, as its rivals do."""
 
 from __future__ import annotations
 
@@ -34,7 +35,10 @@ def learner(robot: str, folder: Path, learning_starts: int) -> Learner:
     write_demonstrations(folder / "shown.npz", shown, "npz")
     config = default_config(robot, "ml-irl")
     people = replace(config.task.people, demonstrations_file=str(folder / "shown.npz"))
-    sac = replace(config.task.sac, learning_starts=learning_starts)
+    sac = replace(
+        config.task.sac, learning_starts=learning_starts, hidden=(256, 256), num_simulators=1, updates_per_step=1.0,
+        settling=(0, 0),
+    )  # fmt: skip
     return build_learner(robot, replace(config, task=replace(config.task, people=people, sac=sac)))
 
 

@@ -23,6 +23,7 @@ RECOVERY = {
     "reward/return_spearman": "rank correlation of learnt and true returns (Spearman)",
     "reward/return_pearson": "correlation of learnt and true returns (Pearson)",
     "reward/step_spearman": "rank correlation of learnt and true rewards, step by step (Spearman)",
+    "reward/epic_distance": "EPIC distance of the learnt reward from the true one (0: they agree, 1: they disagree)",
     "reward_gold_correlation": "rank correlation of learnt and true rewards of completions (Spearman)",
     "reward_accuracy": "share of fresh comparisons that the learnt reward decides as people would",
 }

@@ -32,12 +32,15 @@ def main(arguments: list[str]) -> None:
     )
     from experiments.forecast import foretold
     from experiments.show import show_result
-    from experiments.train import is_helper, train
+    from experiments.train import has_helpers, is_helper, train
 
     if (remark := chosen.note(config.method)) and not is_helper():
         print(f"note: {remark}")
     if config.forecast and not is_helper():
-        print(f"this needs {foretold(task_name, config)}, in one process", flush=True)
+        if has_helpers():  # together they may do what none of them could rehearse alone
+            print("note: runs of several processes are not foretold; `forecast` does it for a single one", flush=True)
+        else:
+            print(f"this needs {foretold(task_name, config)}", flush=True)
     path = Path(config.out or f"runs/{task_name}-{method_name}-{config.seed}")
     result = train(task_name, config, path, command.typed())
     if result is not None:

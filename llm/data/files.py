@@ -33,7 +33,9 @@ def rows(source: str, split: str = "train", *, allow_download: bool = False, str
             f"There is no file or folder {source}; expected one of {', '.join(KINDS)}, a folder that `datasets` saved, "
             "or the name of a dataset on the hub (owner/name)."
         )
-    return _arriving(source, split) if stream and allow_download else _of_hub(source, split, allow_download)
+    if stream and not allow_download:
+        raise UserError(f"The rows of {source} can arrive from the hub only if data.allow_download is set; set it too.")
+    return _arriving(source, split) if stream else _of_hub(source, split, allow_download)
 
 
 def _kind(path: Path) -> str:

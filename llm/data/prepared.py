@@ -25,6 +25,7 @@ from llm.data.chat import Scribe, Spoken
 from llm.data.config import DataConfig, SourceConfig
 from llm.data.records import Prompt, Unfit
 from llm.data.rows import ASKED, TOKENS, Rows, Writer
+from unified_irl import parallel
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.serialise import content_hash, path_hash
@@ -65,8 +66,9 @@ class Preparation:
         if not source.files:
             return None
         folder = self.cache / "tokens" / f"{kind}-{content_hash(self._facts(kind, source))}"
-        if (known := self._known(folder)) is not None:
-            return known
+        return parallel.first_goes(lambda: self._known(folder) or self._made(kind, source, folder))
+
+    def _made(self, kind: str, source: SourceConfig, folder: Path) -> Prepared:
         partial = folder.with_name(f".{folder.name}.{os.getpid()}")
         try:
             partial.mkdir(parents=True, exist_ok=True)
