@@ -25,6 +25,13 @@ from envs.walks.enumerate import every_walk
 from envs.walks.feedback import demonstrator
 from envs.walks.policy import Walker
 from envs.walks.solve import divergence, visitation
+from llm.codec import Codec, word_tokenizer
+from llm.config import ModelConfig
+from llm.examination import WordSpeaker, word_columns
+from llm.models import small_model
+from llm.roles import Whole
+from llm.sizes import Shape
+from llm.speech import Manner, Speech
 from unified_irl.errors import UserError
 
 torch.set_num_threads(1)
@@ -266,6 +273,51 @@ def test_a_speaker_with_a_walkers_probabilities_has_its_exact_numbers(habit: str
     assert float(judged.invalid_B.max()) == 0.0
     if habit == "expert":
         assert float(judged.regret_B.abs().max()) < 1e-12, "row by row, not only on average"
+
+
+def forced(walker: Walker) -> tuple[Speech, Codec]:
+    """A transformer whose every next word has the probabilities of a walker: what its last block gives is replaced by
+    the logarithms of those, which the output layer hands on."""
+    codec = Codec(word_tokenizer(TASK.words))
+    shape = Shape(layers=1, width=24, heads=2, documents=1, passes=1)
+    model = small_model(ModelConfig(family="llama"), shape, len(codec.tokenizer), 16)
+    model.get_output_embeddings().weight.data = torch.eye(len(codec.tokenizer), 24)
+    told, first = WalkerSpeaker(TASK, walker.log_policy_HGNA), len(codec.tokenizer) - len(TASK.words)
+
+    def instead(_: Any, given: Any, answer: Any) -> None:
+        answer.last_hidden_state = torch.full_like(answer.last_hidden_state, -1e9)
+        for row, tokens in enumerate(given[0].tolist()):
+            words = [TASK.words[token - first] for token in tokens[1:] if token >= first]
+            prompt, said = TASK.prompts.index(" ".join(words[:2])), words[2:]
+            log_TV = told.log_next(torch.tensor([prompt]), [" ".join(said)])[0].float()
+            columns = torch.tensor([*range(first, first + len(TASK.words)), codec.end])
+            answer.last_hidden_state[row, 2 : 3 + len(said), columns] = log_TV[:, : len(columns)]
+
+    model.base_model.register_forward_hook(instead)
+    return Speech(Whole(model), Manner(end=codec.end, max_tokens=5, rows=64, tokens_per_pass=512)), codec
+
+
+@pytest.mark.parametrize("habit", ["expert", "uniform", "random", "0.5"])
+def test_a_transformer_with_a_walkers_probabilities_gets_its_numbers(habit: str):
+    """Through tokens, hidden states and log-probabilities: the divergence from the expert, the regret of the exact world,
+    and the probability of every walk."""
+    walker, expert, world = walker_of(habit), walker_of("expert"), TASK.world
+    speech, codec = forced(walker)
+    contexts = codec.contexts(TASK.prompts)
+    columns = word_columns(codec, TASK.words)
+    assert columns is not None
+    speaker = WordSpeaker(speech, codec, contexts, columns)
+    visits = visitation(world.graph, expert.log_policy_HGNA, world.starts(world.pairs))
+    exact = float(divergence(expert.log_policy_HGNA, walker.log_policy_HGNA, visits))
+    assert TASK.kl_expert(speaker, EVERYWHERE) == pytest.approx(exact, abs=1e-5)
+    said, weight = told_by(walker)
+    best, worth = (world.true_value(one.log_policy_HGNA, world.pairs) for one in (expert, walker))
+    judged = TASK.judge(speaker, *said)
+    assert float((weight * judged.regret_B).sum()) == pytest.approx(best - worth, abs=1e-4)
+    told = codec.trajectories(contexts[said[0]], said[1], said[2])
+    with torch.no_grad():
+        probability = speech.log_prob(told).sum(1).double().exp()
+    torch.testing.assert_close(probability / len(EVERYWHERE), weight, atol=1e-6, rtol=1e-4)
 
 
 def test_sampled_walks_agree_within_their_errors():
