@@ -299,8 +299,8 @@ def forced(walker: Walker) -> tuple[Speech, Codec]:
 
 @pytest.mark.parametrize("habit", ["expert", "uniform", "random", "0.5"])
 def test_a_transformer_with_a_walkers_probabilities_gets_its_numbers(habit: str):
-    """Through tokens, hidden states and log-probabilities: the divergence from the expert, the regret of the exact world,
-    and the probability of every walk."""
+    """Through tokens, hidden states and log-probabilities: the exact world's divergence from the expert and regret, and
+    the probability of every walk."""
     walker, expert, world = walker_of(habit), walker_of("expert"), TASK.world
     speech, codec = forced(walker)
     contexts = codec.contexts(TASK.prompts)
