@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from test_cells import answers, cell, times_begun, work
 from experiments.compare import entries_of
 from experiments.compare_config import CompareConfig
 from experiments.matrix import Matrix
+from experiments.suites import SUITES
 from experiments.tiny import make
 from experiments.train import config_to_json, default_config, run_cell, with_flags
 from unified_irl import ray_workers
@@ -55,23 +57,39 @@ def matrix() -> list[Cell]:
     return [entry.cell for entry in entries_of(Matrix(config), {})]
 
 
-def kill_in_the_middle(directory: Path, killed: list[list[str]]) -> None:
+def both_worlds() -> list[Cell]:
+    """Five methods, two robots and two languages, each for a moment."""
+    languages = (f"{task}:task.model.size=seconds" for task in ("walks-text", "reviews"))
+    settings = ("method.phases.0.rounds=3", "method.warm-start.rounds=1", "task.num-examined=2", "run.evaluate-every=0",
+                "run.checkpoint-every=1", *languages)  # fmt: skip
+    methods = ("bc", "dpo", "ml-irl", "direct-aihf", "aihf")
+    config = replace(SUITES["two-worlds"], methods=methods, seeds=1, set=settings)
+    return [entry.cell for entry in entries_of(Matrix(config), {})]
+
+
+def kill_in_the_middle(directory: Path, killed: list[list[str]], lines: int) -> None:
     """SIGKILL to whoever holds the cell, once it has saved something; what it had saved."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         saved = sorted(path.name for path in directory.glob("checkpoints/*"))
-        if len(saved) > 1 and (directory / "metrics.jsonl").read_bytes().count(b"\n") > 40:
+        if len(saved) > 1 and (directory / "metrics.jsonl").read_bytes().count(b"\n") > lines:
             os.kill(json.loads((directory / "lock").read_text())["pid"], signal.SIGKILL)
             killed.append(saved)
             return
         time.sleep(0.005)
 
 
-def test_ray_computes_what_local_processes_do_also_where_a_worker_is_killed(cluster: Any, tmp_path: Path) -> None:
-    cells, heard = matrix(), []
+@pytest.mark.parametrize(
+    ("made", "mortal", "lines"), [(matrix, 3, 40), pytest.param(both_worlds, 4, 1, marks=pytest.mark.slow)],
+    ids=["one task", "both worlds"],
+)  # fmt: skip
+def test_ray_computes_what_local_processes_do_also_where_a_worker_is_killed(
+    made: Callable[[], list[Cell]], mortal: int, lines: int, cluster: Any, tmp_path: Path
+) -> None:
+    cells, heard = made(), []
     local = run_cells(cells, tmp_path / "local", run_cell, num_workers=2)
-    victim, killed = cells[3].directory(tmp_path / "ray"), []
-    killer = threading.Thread(target=kill_in_the_middle, args=(victim, killed))
+    victim, killed = cells[mortal].directory(tmp_path / "ray"), []
+    killer = threading.Thread(target=kill_in_the_middle, args=(victim, killed, lines))
     killer.start()
     outcomes = run_cells(
         cells, tmp_path / "ray", run_cell, num_workers=2, launch=RAY, report=lambda *told: heard.append(told)
@@ -79,7 +97,7 @@ def test_ray_computes_what_local_processes_do_also_where_a_worker_is_killed(clus
     killer.join()
     assert len(killed) == 1, "nobody was killed in the middle"
     assert [one.cell for one in outcomes] == cells
-    assert [(done, count) for done, count, _ in heard] == [(number, 4) for number in (1, 2, 3, 4)]
+    assert [(done, count) for done, count, _ in heard] == [(number + 1, len(cells)) for number in range(len(cells))]
     assert sorted(one.cell.name for *_, one in heard) == sorted(one.name for one in cells)
     for ours, theirs in zip(local, outcomes, strict=True):
         assert (ours.failure, theirs.failure) == ("", "")
@@ -87,7 +105,7 @@ def test_ray_computes_what_local_processes_do_also_where_a_worker_is_killed(clus
         places = [one.cell.directory(tmp_path / who) for one, who in ((ours, "local"), (theirs, "ray"))]
         for name in ("metrics.jsonl", "config.json", LABELS):
             assert len({(place / name).read_bytes() for place in places}) == 1
-    assert len([path for path in (tmp_path / "ray").iterdir() if path.is_dir()]) == 4
+    assert len([path for path in (tmp_path / "ray").iterdir() if path.is_dir()]) == len(cells)
 
 
 def test_failures_and_deaths_on_ray_are_told_as_ever(cluster: Any, tmp_path: Path) -> None:
