@@ -83,7 +83,7 @@ class ControlDomain:
         config = self.config.people
         draw = stream(self.data_seed, "demonstrations")
         if config.demonstrations_file:
-            shown = read_demonstrations(config.demonstrations_file, spaces=self.spaces)
+            shown = read_demonstrations(config.demonstrations_file, spaces=self.spaces, download=config.allow_download)
         elif config.num_demonstrations:
             shown = people.demonstrate(self.experts, self.helpers, config, draw, self.config.robot)
         else:
@@ -184,6 +184,14 @@ class ControlDomain:
                     "only practise (reward_steps 0, practice 1), or set learn_from to 'feedback'."
                 )
             return GroundTruth()
+        if self.config.sac.temperature == "auto" and any(
+            phase.policy_updates and (phase.learns_demonstrations or phase.learns_preferences)
+            for phase in method.stages
+        ):
+            raise UserError(
+                f"sac.temperature is auto, but {method.name} moves the reward while the policy climbs it, and a tuned "
+                "temperature would aim at an entropy that no longer fits; name a number."
+            )
         reward = MLPReward(
             simulator.observation_size,
             simulator.action_size,

@@ -82,7 +82,8 @@ def harvest(name: str, folder: Path, into: Path, facts: dict[str, Any], num_epis
     early = [one for one in seen if one.updates < chosen["expert"].updates] or seen
     for tier, share in SHARES.items():
         goal = floor + share * (top - floor)
-        chosen[tier] = min(early, key=lambda one: abs(one.mean_return - goal))
+        left = [one for one in early if one not in chosen.values()] or early
+        chosen[tier] = min(left, key=lambda one: abs(one.mean_return - goal))
     tiers = {tier: _measured(chosen[tier], simulators, f"{name} {tier}") for tier in (*SHARES, "expert")}
     draw, act = stream(0, name, "shown"), tiers["expert"][0].act(None)
     shown = roll_out(act, simulators, num_episodes, draw, with_physics=True)

@@ -95,7 +95,7 @@ REWARDS: tuple[Claim, ...] = (
         command="unified-irl bench language",
         scale=SMALL,
         evidence=in_language("bc", first="rft"),
-        remark="On `reviews`, twice as much cloning comes level where prompts were demonstrated.",
+        remark="On `reviews`, much longer cloning comes level where prompts were demonstrated.",
     ),
     Claim(
         name="irft-helps-language",

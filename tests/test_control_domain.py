@@ -22,7 +22,9 @@ from control.config import ControlConfig
 from control.domain import ControlDomain
 from control.ground_truth import GroundTruth
 from control.policy import ControlPolicy
+from envs.labeller import LabellerConfig
 from envs.robots import snapshots
+from envs.robots.config import PeopleConfig
 from envs.robots.episodes import trajectories
 from envs.robots.rollout import roll_out
 from envs.robots.simulators import make
@@ -252,6 +254,11 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
             ControlDomain(replace(usual, device="cuda"), 0)
     with pytest.raises(UserError, match=r"comes without policies .* experts ant"):
         ControlDomain(replace(usual, robot="ant"), 0).demonstrations  # noqa: B018
+    moving = ControlDomain(replace(usual, sac=replace(usual.sac, temperature="auto")), 0)
+    with pytest.raises(UserError, match="ml-irl moves the reward while the policy climbs it"):
+        Learner(moving, tiny_row("ml-irl"), 0)
+    with pytest.raises(UserError, match=r"labeller is that of the teacher custom, but teacher is oracle"):
+        PeopleConfig(labeller=LabellerConfig(mistake=0.3))
     people = write_files("pendulum", tmp_path)
     alone = replace(people, demonstrations_file="")
     with pytest.raises(UserError, match=r"name the file that holds them as people.compared_file"):

@@ -17,7 +17,7 @@ from language import TASK, TINY, Praise, counted, domain, gentle, settings, shor
 from torch import Tensor
 
 from envs.labeller import LabellerConfig
-from llm.config import ImproveConfig, LanguageConfig, LoRAConfig, RewardConfig, SpeechConfig
+from llm.config import ImproveConfig, LanguageConfig, LoRAConfig, RewardConfig, SamplerConfig, SpeechConfig
 from llm.domain import LanguageDomain
 from llm.examination import length_controlled, mean_kl, on_comparisons, rank_correlation, win_rate
 from llm.reward import TextReward
@@ -184,6 +184,19 @@ def test_a_labeller_that_skips_all_is_given_up() -> None:
     config = settings(people=replace(settings().people, compared="task"))
     with pytest.raises(UserError, match="Of 12 comparisons only 0 were answered after 20 attempts"):
         _ = LanguageDomain(config, 0, Same()).preferences
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: SpeechConfig(labeller=LabellerConfig(myopia=0.9)), "completions are compared as wholes here"),
+        (lambda: replace(TINY, compile=True, shard=True), "compile is for whole models on one device"),
+        (lambda: settings(model=replace(TINY, shard=True), sampler=SamplerConfig(engine="paged")), "let the engine be"),
+    ],
+)
+def test_settings_that_do_not_go_together(made: Callable[[], object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        made()
 
 
 def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

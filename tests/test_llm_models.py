@@ -151,6 +151,10 @@ def pickled(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
+def with_an_adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+
+
 def pickled_beside_others(folder: Path) -> None:
     """The weights themselves as a pickle, and something else that is none."""
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
@@ -173,6 +177,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a word": (lambda at: change(at / "config.json", hidden_size="wide"), "cannot be loaded: .* expected int, got str"),
     "no weights": (lambda at: (at / "model.safetensors").unlink(), r"holds no weights; expected \.safetensors"),
     "a pickle": (pickled, r"holds only pytorch_model\.bin, a pickle, which can run code when it is read; expected"),
+    "an adapter": (with_an_adapter, "holds an adapter beside or instead of a whole model; merge the two"),
     "a pickle beside others": (pickled_beside_others, "cannot be loaded: .* no file named model.safetensors"),
     "cut short": (lambda at: cut(at / "model.safetensors"), "cannot be loaded: .* incomplete metadata"),
     "empty": (lambda at: (at / "model.safetensors").write_bytes(b""), "cannot be loaded: .* header too small"),

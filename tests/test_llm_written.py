@@ -315,6 +315,7 @@ def test_answers_end_in_one_way(tiny: Path, tmp_path: Path) -> None:
         ({"--task.data.chat-template-file": "nowhere.jinja"}, "The chat template nowhere.jinja cannot be read:"),
         ({"--method.phases.0.queries": 3}, "this task has nobody to ask: name a judge (--task.judge)"),
         ({"--task.judge": "nowhere:judge"}, "There is no function nowhere:judge: No module named 'nowhere'."),
+        ({"--demonstrations": "owner/rows", "--task.data.stream": ""}, "rows can arrive from the hub only if data."),
         ({"--task.judge": "./nowhere"}, "There is no folder ./nowhere; expected that of a model"),
     ],
 )  # fmt: skip

@@ -124,7 +124,7 @@ def _minari(name: str, download: bool) -> Path:
         if not download:
             raise UserError(
                 f"The Minari dataset {plain} is not on this machine (expected in {folder}). Download it with "
-                f"`minari download {plain}`, or say download=True; if a path was meant, check its spelling."
+                f"`minari download {plain}`, or set people.allow_download; if a path was meant, check its spelling."
             )
         return minari_folder.downloaded(plain)
     return folder

@@ -27,6 +27,8 @@ class PeopleConfig:
 
     num_preferences: int = 100
     """Comparisons made."""
+    allow_download: bool = False
+    """Fetch a Minari dataset that demonstrations_file names and that is not on this machine."""
     segment_length: int = 50
     """Steps of each compared segment."""
     compared: tuple[Tier, ...] = TIERS
