@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import warnings
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +20,8 @@ from llm.policy import LanguagePolicy
 from llm.roles import Adapter, Base, Role, Shared, Whole, head_of, hidden_states
 from llm.speech import Speech
 from unified_irl.batch import Batch, Normaliser
+from unified_irl.descent import Descent
+from unified_irl.learner import Learner
 from unified_irl.trajectories import Trajectories
 
 torch.set_num_threads(1)
@@ -289,6 +293,24 @@ def test_three_roles_on_one_base_take_hardly_more_than_one() -> None:
     assert whole.reward is not None
     separate = [one.role.model for one in (whole.policy, whole.reward, whole.reference)]
     assert size([value for model in separate for value in model.parameters()]) == 3 * base
+
+
+def test_no_step_of_a_run_holds_a_second_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is alive while somebody takes a step and is shaped like a matrix of the base is one, through cloning,
+    climbing and learning a reward."""
+    world = domain(model=replace(TINY, layers=2, width=64, documents=64, lora=LoRAConfig(rank=4)))
+    base = [one for one in world.voices.base.parameters() if one.dim() == 2]
+    shapes, most, step = {one.shape for one in base}, [], Descent.step
+
+    def looking(descent: Descent, *given: Any, **more: Any) -> None:
+        alive = [one for one in gc.get_objects() if issubclass(type(one), Tensor) and one.shape in shapes]
+        most.append(size(alive))
+        step(descent, *given, **more)
+
+    monkeypatch.setattr(Descent, "step", looking)
+    Learner(world, short("aihf"), 0).learn()
+    assert len(most) > 3
+    assert size(base) <= max(most) <= 1.2 * size(base)
 
 
 def test_no_warning_is_left_to_the_user() -> None:
