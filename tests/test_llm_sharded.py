@@ -87,7 +87,7 @@ def test_they_learn_what_a_whole_one_does(family: str) -> None:
     in_two(_learns, family)
 
 
-def _learns(family: str, folder: Path) -> None:
+def _learns(family: str, folder: Path, **more: object) -> None:
     own = said_by(Whole(model_of(family)))
     batch = Batch(demonstrations=own[torch.arange(7)], own=own[torch.arange(5, 12)])
     descent = replace(gentle(), max_grad_norm=0.5, micro_batch_size=2, learning_rate=1e-3)
@@ -99,7 +99,10 @@ def _learns(family: str, folder: Path) -> None:
         loss = pulled(policy, policy.frozen())
         return policy, [float(policy.descend(loss, batch, batch.normaliser())["loss"]) for _ in range(steps)]
 
-    (plain, expected), (shared, found) = taught(Whole(learning(family)), 3), taught(Sharded(learning(family), "cpu"), 3)
+    (plain, expected), (shared, found) = (
+        taught(Whole(learning(family, **more)), 3),
+        taught(Sharded(learning(family, **more), "cpu"), 3),
+    )
     assert found == pytest.approx(expected, abs=1e-5)
     close(shared.log_prob(own).detach(), plain.log_prob(own).detach(), 1e-4)
     state = shared.state_dict()
@@ -110,10 +113,19 @@ def _learns(family: str, folder: Path) -> None:
     parallel.gather(None)
     path = folder / "round-00000001"
     (alone, one), (again, two) = (
-        taught(role, 2, path) for role in (Whole(learning(family)), Sharded(learning(family), "cpu"))
+        taught(role, 2, path) for role in (Whole(learning(family, **more)), Sharded(learning(family, **more), "cpu"))
     )
     assert two == pytest.approx(one, abs=1e-5)
     close(again.log_prob(own).detach(), alone.log_prob(own).detach(), 1e-4)
+
+
+@pytest.mark.slow
+def test_they_learn_with_activations_computed_twice() -> None:
+    in_two(_learns_checkpointed, "llama")
+
+
+def _learns_checkpointed(family: str, folder: Path) -> None:
+    _learns(family, folder, gradient_checkpointing=True)
 
 
 @pytest.mark.slow
@@ -189,6 +201,22 @@ def _halves(family: str, _: Path) -> None:
     assert {one.dtype for one in role.parameters()} == {torch.float32}
     said, exact = (Speech(one, MANNER).log_prob(own) for one in (role, plain))
     assert float((said - exact).abs().max()) < 0.5
+    taught = [LanguagePolicy(one, MANNER, replace(gentle(), learning_rate=1e-2), ImproveConfig()) for one in
+              (Sharded(learning(family, dtype="bfloat16"), "cpu"), Whole(learning(family)))]  # fmt: skip
+    batch = Batch(own=own)
+    for policy in taught:
+
+        def loss(
+            piece: Batch, normaliser: Normaliser, policy: LanguagePolicy = policy
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            assert piece.own is not None
+            return -(piece.own.weight * policy.log_prob(piece.own).sum(1)).sum() / normaliser.own, {}
+
+        losses = [float(policy.descend(loss, batch, batch.normaliser())["loss"]) for _ in range(4)]
+        assert losses[-1] < losses[0]
+    half, full = (policy.role.weights() for policy in taught)
+    for name, value in full.items():
+        close(half[name], value, 0.02)
 
 
 def test_adapters_are_not_shared_out() -> None:
