@@ -14,7 +14,12 @@ LANGUAGE = (
     ("language.json", "reviews"),
     ("language.json", "instructions"),
 )
-SMALL = "models of two layers taught here; 200 demonstrations (walks-text also 75 and 25), 200 comparisons"
+SLIPS = (("language-walks-slips.json", "walks-text"),)
+"""Demonstrators that slip three times in ten, and 24 comparisons; without rft."""
+SMALL = (
+    "models of two layers taught here; 200 demonstrations (walks-text also 75 and 25), 200 comparisons; walks-text "
+    "also with demonstrators that slip and 24 comparisons"
+)
 ROBOTS = (
     ("control-quick.json", "pendulum"),
     ("control-quick.json", "inverted-double-pendulum"),
@@ -25,7 +30,8 @@ EXACT = "exact world, 20 graphs, 24 places of the grid"
 
 
 def in_language(second: str, first: str = "aihf") -> tuple[Ahead, ...]:
-    return tuple(Ahead(file=file, task=task, first=first, second=second) for file, task in LANGUAGE)
+    where = (*LANGUAGE, *SLIPS) if first == "aihf" else LANGUAGE
+    return tuple(Ahead(file=file, task=task, first=first, second=second) for file, task in where)
 
 
 def on_robots(second: str, first: str = "aihf") -> tuple[Ahead, ...]:
