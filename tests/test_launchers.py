@@ -61,8 +61,8 @@ def both_worlds() -> list[Cell]:
     """Five methods, two robots and two languages, each for a moment."""
     languages = (f"{task}:task.model.size=seconds" for task in ("walks-text", "reviews"))
     robots = (f"{task}:task.num-examined=2" for task in ("pendulum", "inverted-double-pendulum"))
-    settings = ("method.phases.0.rounds=3", "method.warm-start.rounds=1", "task.num-examined=24", "run.evaluate-every=0",
-                "run.checkpoint-every=1", *robots, *languages)  # fmt: skip
+    settings = ("method.phases.0.rounds=3", "method.warm-start.rounds=1", "task.num-examined=24",
+                "run.evaluate-every=0", "run.checkpoint-every=1", *robots, *languages)  # fmt: skip
     methods = ("bc", "dpo", "ml-irl", "direct-aihf", "aihf")
     config = replace(SUITES["two-worlds"], methods=methods, seeds=1, set=settings)
     return [entry.cell for entry in entries_of(Matrix(config), {})]
