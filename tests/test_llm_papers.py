@@ -63,9 +63,9 @@ def flags(name: str, tiny: dict[str, Path], cache: Path) -> list[Any]:
 @pytest.mark.parametrize(
     ("name", "method"),
     [
-        ("hh", "rft"), ("hh", "dpo"), ("tldr", "aihf"), ("spin-data", "spin"), ("ultrachat", "irft"),
-        ("ultrafeedback", "aihf"), ("ultrafeedback", "direct-aihf"), ("ultrafeedback", "self-play-aihf"),
-        *(pytest.param("hh", one, marks=pytest.mark.slow) for one in ("bc", "rlhf", "aihf")),
+        ("hh", "rft"), ("tldr", "aihf"), ("spin-data", "spin"), ("ultrachat", "irft"), ("ultrafeedback", "aihf"),
+        *(pytest.param("hh", one, marks=pytest.mark.slow) for one in ("bc", "dpo", "rlhf", "aihf")),
+        *(pytest.param("ultrafeedback", one, marks=pytest.mark.slow) for one in ("direct-aihf", "self-play-aihf")),
     ],
 )  # fmt: skip
 def test_experiments_run_on_small_files(

@@ -28,7 +28,8 @@ from unified_irl.batch import Batch, Normaliser
 from unified_irl.errors import UserError
 
 torch.set_num_threads(1)
-FAMILIES = pytest.mark.parametrize("family", ["llama", pytest.param("gpt-neox", marks=pytest.mark.slow)])
+pytestmark = pytest.mark.slow  # test_parallel has what is tried each time
+FAMILIES = pytest.mark.parametrize("family", ["llama", "gpt-neox"])
 
 
 def in_two(work: Callable[[str, Path], None], family: str) -> None:
@@ -80,7 +81,6 @@ def pulled(
     return loss
 
 
-@pytest.mark.slow
 @FAMILIES
 def test_they_learn_what_a_whole_one_does(family: str) -> None:
     """Also from pieces of which one process would have more, with references on the way, and from a checkpoint on."""
@@ -119,7 +119,6 @@ def _learns(family: str, folder: Path, **more: object) -> None:
     close(again.log_prob(own).detach(), alone.log_prob(own).detach(), 1e-4)
 
 
-@pytest.mark.slow
 def test_they_learn_with_activations_computed_twice() -> None:
     in_two(_learns_checkpointed, "llama")
 
@@ -128,7 +127,6 @@ def _learns_checkpointed(family: str, folder: Path) -> None:
     _learns(family, folder, gradient_checkpointing=True)
 
 
-@pytest.mark.slow
 @FAMILIES
 def test_what_is_frozen_stays(family: str) -> None:
     in_two(_stays, family)
@@ -147,7 +145,6 @@ def _stays(family: str, _: Path) -> None:
     assert torch.equal(still.fresh(own), before)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("train", ["all", "head"])
 def test_a_reward_learns(train: str) -> None:
     in_two(_rewards_all if train == "all" else _rewards_head, "llama")
@@ -188,7 +185,6 @@ def _rewards(family: str, config: RewardConfig) -> None:
         close(shared(own), expected)
 
 
-@pytest.mark.slow
 def test_half_precision_is_gathered_as_such() -> None:
     in_two(_halves, "llama")
 
