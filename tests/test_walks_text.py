@@ -127,6 +127,9 @@ def test_a_completion_is_worth_its_way_and_its_end():
         alone = PAIR.gold(torch.tensor([prompt]), [completion], [ends])
         assert alone.tolist() == pytest.approx([expected]), "whatever stands beside it"
     assert torch.equal(PAIR.felt(torch.full((len(COMPLETIONS),), prompt), completions, ended), gold)
+    fond = WalksText(replace(PAIR.config, length_bias=0.5), 0)
+    felt = fond.felt(torch.full((len(COMPLETIONS),), prompt), completions, ended)
+    assert felt.tolist() == pytest.approx([value + 0.5 * len(said.split()) for said, _, value in COMPLETIONS])
     harsh = WalksText(replace(PAIR.config, invalid_reward=-7.0), 0)
     assert harsh.gold(torch.tensor([prompt]), ["n1 n1"], [True]).tolist() == pytest.approx([-DISTANCE - 7])
 

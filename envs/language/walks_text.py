@@ -120,8 +120,9 @@ class WalksText:
         return (pays_BT * told.made_BT).sum(1)
 
     def felt(self, prompts: Tensor, completions: Sequence[str], ended: Sequence[bool]) -> Tensor:
-        """float64[B]: the true return; labellers have no biases here."""
-        return self.gold(prompts, completions, ended)
+        """float64[B]: the true return, and something for every word."""
+        length = torch.tensor([len(said.split()) for said in completions], dtype=torch.float64)
+        return self.gold(prompts, completions, ended) + self.config.length_bias * length
 
     def demonstrate(self, prompts: Tensor, draw: Generator) -> list[str]:
         """Walks by the configured demonstrator that stopped within the horizon: one that did not is drawn again, so

@@ -42,6 +42,8 @@ class WalksTextConfig:
     """Share of the start/goal pairs that may be demonstrated and compared; on the rest the learner is examined."""
     compared_temperatures: tuple[float, ...] = (0.3, 1.0)
     """The walks that are compared come from soft-optimal walkers of these temperatures, drawn at random."""
+    length_bias: float = 0.0
+    """What labellers feel for every word, however far it leads; 0 for none."""
     labelled_share: float = 0.3
     """Share of the corpus whose walks carry the goal where they ended; the others say that they go anywhere."""
 
@@ -52,6 +54,8 @@ class WalksTextConfig:
                 f"walks-text: invalid_reward is {self.invalid_reward}; expected a finite number below 0, so that "
                 "a word that is no neighbour pays less than ending."
             )
+        if not math.isfinite(self.length_bias):
+            raise UserError(f"walks-text: length_bias is {self.length_bias}; expected a finite number, 0 for none.")
         if not 0.0 <= self.labelled_share <= 1.0:
             raise UserError(f"walks-text: labelled_share is {self.labelled_share}; expected a share from 0 to 1.")
 
