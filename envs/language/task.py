@@ -41,8 +41,8 @@ class LanguageTask(Protocol):
     """A completion is cut off after this many words."""
 
     def corpus(self, count: int, draw: Generator) -> list[str]:
-        """Documents of the language, each a prompt and a completion. What can be told of a whole document, its quality or
-        where it leads, varies between documents and is the same throughout one of them. It does not depend on the
+        """Documents of the language, each a prompt and a completion. What can be told of a whole document, its quality
+        or where it leads, varies between documents and is the same throughout one of them. It does not depend on the
         task's seed, so that runs of all seeds share a base model."""
         ...
 
