@@ -30,7 +30,7 @@ def _irft(sections: int, epochs: int) -> str:
     )
 
 
-GRID = tuple(_irft(sections, epochs) for sections in (1, 2, 5, 10) for epochs in (1, 2))
+GRID = tuple(_irft(sections, epochs) for sections in (1, 2, 5, 8, 10, 16) for epochs in (1, 2))
 
 SUITES: dict[str, CompareConfig] = {
     "control-quick": CompareConfig(

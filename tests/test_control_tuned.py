@@ -79,7 +79,7 @@ def test_long_runs_come_to_rest() -> None:
 def test_suites_are_comparisons_that_can_be_computed(name: str) -> None:
     config = SUITES[name]
     assert len(entries_of(Matrix(config), {})) == len(config.tasks) * len(config.methods) * config.seeds
-    assert config.methods[-1] == ("irft-t10-k2" if name == "irft-grid" else "aihf"), (
+    assert config.methods[-1] == ("irft-t16-k2" if name == "irft-grid" else "aihf"), (
         "what the others are paired against"
     )
     assert not config.tune or set(tries_of(config)) == set(config.methods)

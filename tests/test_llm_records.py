@@ -12,9 +12,12 @@ from typing import Any
 import pyarrow
 import pytest
 from datasets import Dataset, DatasetDict
+from language import bpe_tokenizer
 from pyarrow import parquet
 
+from experiments.tiny import TEMPLATE
 from llm.data import files
+from llm.data.chat import Scribe
 from llm.data.files import rows
 from llm.data.records import Compared, Shown, Unfit, asked, compared, shown
 from unified_irl.errors import UserError
@@ -237,8 +240,22 @@ def damaged(row: Any, chance: random.Random) -> Any:
     return chance.choice([None, 3, 1.5, True, "", "x", [], {}, [None], {"role": 1}, float("inf"), "\ud800", row])
 
 
+def spelt(scribe: Scribe, told: Shown | Compared | Any) -> None:
+    """What was read, as tokens."""
+    if isinstance(told, Shown):
+        scribe.spoken(told.prompt, told.reply, all_answers=True)
+    elif isinstance(told, Compared):
+        for side in (told.chosen, told.rejected):
+            scribe.spoken(told.prompt, side)
+    else:
+        scribe.prompt(told)
+
+
 def test_ten_thousand_damaged_rows_never_end_in_a_traceback(tmp_path: Path) -> None:
-    chance = random.Random(0)
+    """Read as each kind of row, and what can be read is spelt."""
+    tokenizer = bpe_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    chance, scribe = random.Random(0), Scribe(tokenizer)
     whole = [
         {"prompt": "2+2=", "completion": " 4"},
         {"messages": say("hi", "hello", "bye", "farewell")},
@@ -266,7 +283,7 @@ def test_ten_thousand_damaged_rows_never_end_in_a_traceback(tmp_path: Path) -> N
         for one in found:
             for read in (shown, compared, asked):
                 try:
-                    read(one)
+                    spelt(scribe, read(one))
                     told["read"] += 1
                 except Unfit:
                     told["unfit"] += 1

@@ -111,7 +111,7 @@ def _turns(row: Mapping[str, Any], chosen: Conversation, rejected: Conversation)
             same -= 1
         prompt, sides = chosen[:same], (chosen[same:], rejected[same:])
         if not prompt and isinstance(given, str) and given:
-            prompt = (("user", given),)
+            prompt = (("user", _whole(given)),)
     for side in sides:
         if not side or side[-1][0] != "assistant":
             raise Unfit("has a side that does not end with a message of the assistant")
