@@ -91,6 +91,7 @@ def test_where_nobody_ends_nobody_does() -> None:
     assert bool((said.length_B == 30).all())
 
 
+@pytest.mark.slow
 def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     tiny = "--sizes toy --blocks 2 --seconds 0.1 --threads 1 --parts dpo sampling memory --out speed.json"

@@ -532,7 +532,7 @@ def test_settings_are_those_of_the_exact_world():
     """Each field that both have, with the same default, passed on; and no tensor library to read them."""
     theirs, ours = WalksConfig(), WalksTextConfig()
     shared = {field.name for field in fields(theirs)} & {field.name for field in fields(ours)}
-    assert {field.name for field in fields(ours)} - shared == {"invalid_reward", "labelled_share"}
+    assert {field.name for field in fields(ours)} - shared == {"invalid_reward", "labelled_share", "length_bias"}
     assert ours.walks == theirs
     changed: dict[str, Any] = {
         "num_nodes": 9, "num_neighbours": 2, "num_goals": 4, "horizon": 5, "graph_seed": 3, "goal_reward": 1.5,
