@@ -305,9 +305,8 @@ def test_no_step_of_a_run_holds_a_second_base(monkeypatch: pytest.MonkeyPatch) -
     def alive() -> list[Tensor]:
         return [one for one in gc.get_objects() if issubclass(type(one), Tensor) and one.shape in shapes]
 
-    others = [
-        one for one in alive() if not any(one is own for own in base)
-    ]  # held, so that none of them goes meanwhile
+    # Held, so that none of them goes meanwhile.
+    others = [one for one in alive() if not any(one is own for own in base)]
 
     def looking(descent: Descent, *given: Any, **more: Any) -> None:
         most.append(size(alive()) - size(others))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -70,23 +70,23 @@ class Batch:
         if alike_for:
             count = -(-count // alike_for) * alike_for
         for begin in range(0, count * num_rows, num_rows):
-            rows, fill = slice(begin, begin + num_rows), alike_for > 0
+            rows = slice(begin, begin + num_rows)
             yield Batch(
-                demonstrations=_piece(self.demonstrations, rows, _weightless if fill else None),
-                own=_piece(self.own, rows, _weightless if fill else None),
-                preferences=_piece(self.preferences, rows, _of_no_weight if fill else None),
+                demonstrations=_piece(self.demonstrations, rows, fill=alike_for > 0),
+                own=_piece(self.own, rows, fill=alike_for > 0),
+                preferences=_piece(self.preferences, rows, fill=alike_for > 0),
             )
 
 
-def _piece(part: Rows | None, rows: slice, fill: Callable[[Rows], Rows] | None) -> Rows | None:
-    if part is None or rows.start < len(part):
-        return None if part is None else part[rows]
-    return fill(part[:1]) if fill else None
+def _piece(part: Rows | None, rows: slice, *, fill: bool) -> Rows | None:
+    if part is None:
+        return None
+    if rows.start < len(part):
+        return part[rows]
+    return _weightless(part[:1]) if fill else None
 
 
-def _weightless(some: Trajectories) -> Trajectories:
+def _weightless(some: Rows) -> Rows:
+    if isinstance(some, Preferences):
+        return replace(some, first=_weightless(some.first), second=_weightless(some.second))
     return replace(some, weight=torch.zeros_like(some.weight))
-
-
-def _of_no_weight(some: Preferences) -> Preferences:
-    return replace(some, first=_weightless(some.first), second=_weightless(some.second))
