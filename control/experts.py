@@ -25,7 +25,8 @@ from unified_irl.errors import UserError
 from unified_irl.feed import stream
 
 SHARES = {"simple": 0.25, "medium": 0.6}
-"""Where the lower tiers should lie between random actions (0) and the expert (1)."""
+"""Where the lower tiers should lie between the start (0: random actions or the first snapshot, whichever does better;
+an arm that hardly moves beats one that moves at random) and the expert (1)."""
 NUM_MEASURED = 50
 """Episodes by which a tier is measured."""
 
@@ -73,8 +74,8 @@ def sightings(folder: Path) -> list[Sighting]:
 def harvest(name: str, folder: Path, into: Path, facts: dict[str, Any], num_episodes: int) -> dict[str, Any]:
     """Choose three tiers among the snapshots, measure them afresh, and store them with episodes of the best."""
     domain = ControlDomain(ControlConfig(robot=name), 0)
-    simulators, floor = domain.simulators(10), domain.robot.random_score or 0.0
-    seen = sightings(folder)
+    simulators, seen = domain.simulators(10), sightings(folder)
+    floor = max(one for one in (domain.robot.random_score, seen[0].mean_return) if one is not None)
     finalists = sorted(seen, key=lambda one: -one.mean_return)[:5]
     measured = [_measured(one, simulators, f"{name} finalist") for one in finalists]
     chosen = {"expert": finalists[int(np.argmax([numbers["return"] for _, numbers in measured]))]}

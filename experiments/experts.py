@@ -9,6 +9,7 @@ from typing import Any
 from control import tuned
 from control.config import ControlConfig
 from experiments.train import TrainConfig, config_to_json
+from unified_irl.errors import UserError
 from unified_irl.run_config import RunConfig
 from unified_irl.tracking import TrackingConfig
 
@@ -35,11 +36,17 @@ def train_experts(name: str, config: TrainConfig[ControlConfig], path: Path, com
     from unified_irl import run
     from unified_irl.learner import Learner
     from unified_irl.rundir import RunDirectory
+    from unified_irl.serialise import differences
 
     torch.set_num_threads(config.run.threads)
     exists = (path / "config.json").exists()
     stored = config_to_json(name, config)
     with RunDirectory.open(path) if exists else RunDirectory.create(path, stored, command) as directory:
+        if changed := list(differences(directory.config, stored)):
+            raise UserError(
+                f"{path} was begun with other settings: {', '.join(changed)}. Go on with the flags it was begun with, "
+                "begin anew with another --out, or take what it has reached with --only-harvest."
+            )
         if not directory.is_finished:
             learner = Learner(ExpertDomain(config.task, config.seed, path / "snapshots"), config.method, config.seed)
             run.train(learner, directory, config.run, config.tracking)

@@ -23,15 +23,18 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from commands import Command
+from commands import Command, Refused
+from safetensors.torch import load_file, save_file
 from stable_baselines3 import SAC
 
-from control import transfer, tuned
+from control import experts, transfer, tuned
 from control.config import ControlConfig
 from control.domain import ControlDomain
+from control.experts import ExpertDomain
 from control.export_reward import LearntReward, load_reward, reward_function, save_reward
 from control.files.demonstrations import write_demonstrations
 from control.transfer import Lesson, lesson
+from envs.robots import snapshots
 from envs.robots.episodes import trajectories
 from envs.robots.rollout import roll_out
 from envs.robots.simulators import Simulator
@@ -483,3 +486,59 @@ def test_help_without_any_tensor() -> None:
         said = python(code + heavy, Path())
         assert said.endswith("[]\n")
         assert verb != "transfer" or "ML-IRL's transfer experiment" in re.sub(r"\s+", " ", said)
+
+
+# experts
+
+
+def test_experts_come_of_a_run_that_goes_on(
+    command: Command, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three policies in order, as good as the file says; the same to the last bit after the run was cut off."""
+    monkeypatch.setattr(experts, "NUM_MEASURED", 10)
+    usual = ["experts", "pendulum", "--rounds", "4", "--episodes", "2"]
+    said = command(*usual, "--out", "whole", "--into", "whole.safetensors")
+    assert said.code == 0, said.err
+
+    examined = ExpertDomain.evaluate
+
+    def cut_off(self: ExpertDomain, *about: Any) -> Any:
+        if self.folder.is_dir() and len(list(self.folder.glob("*.json"))) == 2:
+            raise KeyboardInterrupt
+        return examined(self, *about)
+
+    with monkeypatch.context() as power:
+        power.setattr(ExpertDomain, "evaluate", cut_off)
+        assert command(*usual, "--out", "cut", "--into", "cut.safetensors").code != 0
+    assert not Path("cut.safetensors").exists()
+    assert "go on with `experts pendulum --out cut`" in refused("resume", "cut")
+    assert "seed (then 0, now 1)" in refused(*usual, "--seed", "1", "--out", "cut", "--into", "cut.safetensors")
+    assert command(*usual, "--out", "cut", "--into", "cut.safetensors").code == 0
+
+    whole, cut = load_file("whole.safetensors"), load_file("cut.safetensors")
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+    found = snapshots.load(Path("whole.safetensors"), "pendulum")
+    simulators = ControlDomain(ControlConfig(robot="pendulum"), 0).simulators(10)
+    for tier, told in found.facts["tiers"].items():
+        again = roll_out(found.tiers[tier].act(None), simulators, 10, stream(0, f"pendulum {tier}", "measured"))
+        assert np.mean([one.rewards.sum() for one in again]) == pytest.approx(told["return"], abs=1e-3)
+    assert len({told["updates"] for told in found.facts["tiers"].values()}) == 3
+    shown = [float(one.rewards.sum()) for one in found.episodes]
+    assert np.mean(shown) == pytest.approx(found.facts["demonstrations"]["return"], abs=1e-2)
+
+
+def test_lower_tiers_lie_above_what_a_run_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untaught arm keeps still, which is worth far more than random motion: a tier taken a quarter of the way from
+    random motion would be the untaught arm itself."""
+    sizes = {"latent_pi.0": (8, 10), "mu": (2, 8), "log_std": (2, 8)}
+    weights = {f"{name}.weight": torch.zeros(size) for name, size in sizes.items()}
+    biases = {f"{name}.bias": torch.zeros(size[0]) for name, size in sizes.items()}
+    for updates in range(21):
+        save_file(weights | biases, tmp_path / f"{updates:09d}.safetensors")
+        seen = {"updates": updates, "return": -9.0 + 0.25 * updates}
+        (tmp_path / f"{updates:09d}.json").write_text(json.dumps(seen))
+    monkeypatch.setattr(experts, "NUM_MEASURED", 1)
+    told = experts.harvest("reacher", tmp_path, tmp_path / "reacher.safetensors", {}, num_episodes=1)
+    assert {tier: one["updates"] for tier, one in told["tiers"].items()} == {"simple": 5, "medium": 12, "expert": 20}

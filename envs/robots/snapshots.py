@@ -86,11 +86,13 @@ def save(path: Path, tiers: Mapping[str, Snapshot], episodes: Sequence[Episode],
         "episodes/truncated": torch.tensor([one.truncated for one in episodes]),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
     save_file(
         {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()},
-        path,
+        partial,
         {"facts": json.dumps(facts)},
     )
+    partial.replace(path)
 
 
 def _physics(episodes: Sequence[Episode]) -> dict[str, Tensor]:
