@@ -1,7 +1,7 @@
 """Does the fast update learn as well as Stable-Baselines3's? Learning curves of both, on equal terms.
 
 Same networks, batch, learning rate, temperature tuning, random steps at the start and one update per step; what differs
-is the update (bfloat16 between hidden layers), the replay and the loop around them.
+is the update (in bfloat16 between hidden layers, as the speed is told), the replay and the loop around them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from control.sac_config import Precision
 from unified_irl.cells import Cell, Outcome
 from unified_irl.errors import UserError
 
@@ -34,6 +35,8 @@ class BenchControlParityConfig:
     """Of the usual number of steps; for a quick look."""
     hidden: tuple[int, ...] = (256, 256)
     """Units of the layers of actor and critics, of both contenders."""
+    precision: Precision = "bfloat16"
+    """Of our products between hidden layers; theirs are in float32."""
     num_examinations: int = 20
     """Points of a learning curve."""
     workers: int = 2
@@ -65,7 +68,8 @@ def run(config: BenchControlParityConfig, report: Callable[[str], None]) -> dict
                 "steps": round(STEPS[task] * config.share),
                 "hidden": list(config.hidden),
                 "num_examinations": config.num_examinations,
-            },
+            }
+            | ({"precision": config.precision} if who == "ours" else {}),
         )
         for task, who, seed in names
     ]
@@ -111,13 +115,15 @@ def learn(config: dict[str, Any], path: Path) -> None:
     torch.set_num_threads(1)
     nobody = PeopleConfig(num_demonstrations=0, num_preferences=0)
     domain = ControlDomain(ControlConfig(robot=config["task"], people=nobody, num_examined=5), config["seed"])
-    curve_of = ours if config["contender"] == "ours" else stable_baselines3
-    curve = curve_of(domain, config["seed"], config["steps"], config["hidden"], config["num_examinations"])
+    terms = (domain, config["seed"], config["steps"], config["hidden"], config["num_examinations"])
+    curve = ours(*terms, config["precision"]) if config["contender"] == "ours" else stable_baselines3(*terms)
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / "result.json", {"curve": curve, "area": sum(curve) / len(curve)})
 
 
-def ours(domain: Any, seed: int, num_steps: int, hidden: list[int], num_examinations: int) -> list[float]:
+def ours(
+    domain: Any, seed: int, num_steps: int, hidden: list[int], num_examinations: int, precision: Precision
+) -> list[float]:
     from control.acting import actions_of
     from control.ground_truth import TrueSteps
     from control.sac_config import SACConfig
@@ -129,7 +135,7 @@ def ours(domain: Any, seed: int, num_steps: int, hidden: list[int], num_examinat
         hidden=tuple(hidden),
         temperature="auto",
         learning_starts=num_starts,
-        precision="auto",
+        precision=precision,
         discount=domain.robot.discount,
         log_std_floor=-20.0,
     )
