@@ -12,7 +12,7 @@ from torch import Generator
 from control.acting import Speaker
 from control.config import ControlConfig
 from control.examination import examine, reward_numbers
-from control.files.demonstrations import read_demonstrations
+from control.files.demonstrations import read_demonstrations, read_own_preferences
 from control.files.preferences import is_parquet, read_preferences
 from control.ground_truth import GroundTruth
 from control.policy import ControlPolicy
@@ -20,7 +20,7 @@ from control.queries import QueryConfig, pick
 from control.reward import MLPReward
 from control.trainer import Trainer
 from envs.robots import people, snapshots
-from envs.robots.episodes import with_absorbing
+from envs.robots.episodes import window, with_absorbing
 from envs.robots.simulators import Simulator
 from envs.robots.snapshots import Experts
 from envs.robots.table import robot
@@ -28,7 +28,6 @@ from unified_irl.contracts import Metrics, Parts, Reward, RewardFunction, Sample
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 from unified_irl.feedback import Demonstrations, Preferences, Provenance
-from unified_irl.feedback_files import load_preferences
 from unified_irl.methods import Method, Phase
 from unified_irl.trajectories import Contexts, Trajectories
 
@@ -96,13 +95,20 @@ class ControlDomain:
             makers=shown.makers,
         )
 
+    @property
+    def _has_demonstrations(self) -> bool:
+        """Whether there are any to be had: few tasks come with some, and not every method asks for them."""
+        return bool(self.config.people.demonstrations_file) or snapshots.path_of(self.config.robot).is_file()
+
     @cached_property
     def preferences(self) -> Preferences | None:
         config = self.config.people
         if config.preferences_file:
-            if not is_parquet(config.preferences_file):
-                return load_preferences(config.preferences_file)
-            seen = read_preferences(config.preferences_file, self._compared_episodes(), config.compared_file or None)
+            if is_parquet(config.preferences_file):
+                episodes, path = self._compared_episodes(), config.compared_file or None
+                seen = read_preferences(config.preferences_file, episodes, path)
+            else:
+                seen = read_own_preferences(config.preferences_file, self.spaces)
             longest = max(int(side.rewarded.sum(1).max()) for side in (seen.first, seen.second))
             horizon = longest if self.config.ends == "absorbing" else 0  # an end within a segment is worth what follows
             return replace(seen, first=with_absorbing(seen.first, horizon), second=with_absorbing(seen.second, horizon))
@@ -139,7 +145,8 @@ class ControlDomain:
             self._show(trainer, self.demonstrations.trajectories)
         policy = ControlPolicy(trainer, self.helpers, method.policy_descent, self.absorbing_horizon)
         reward = self._reward(method, practising[0], policy, draw) if method.reward == "explicit" else None
-        return Parts(policy, reward, policy.frozen())
+        runs_on = reward is not None and self.config.ends == "absorbing"
+        return Parts(policy, reward, policy.frozen(), window if runs_on else None)
 
     def _show(self, trainer: Trainer, behaviours: Trajectories) -> None:
         """What the trainer may know of the demonstrations: their steps in its batches, their spread for its inputs,
@@ -238,7 +245,7 @@ class ControlDomain:
         metrics, episodes = examine(policy, self.examiners, self.config.num_examined, draw)
         metrics["score"] = self.score(metrics["return"])
         metrics["stochastic_score"] = self.score(metrics["stochastic_return"])
-        if self.demonstrations is not None:
+        if self._has_demonstrations and self.demonstrations is not None:
             shown = self.demonstrations.trajectories
             metrics["demonstration_nll"] = -float(policy.log_prob(shown).sum() / shown.mask.sum())
         if reward is not None and not isinstance(reward, GroundTruth):

@@ -117,19 +117,29 @@ class LearntReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
 
     Where a reward was learnt with absorbing steps, an episode that ends early is worth what came before the end *and*
     what the steps after it are worth. Libraries that stop at the end miss the second part: give `horizon`, and the
-    step that ends an episode also pays for the steps left until then, discounted as the library discounts.
+    step that ends an episode also pays for the steps after it, discounted as the library discounts. With a discount
+    below 1 they go on for ever, as they did for the policy that the reward was learnt with: a time limit is no end.
+    Without one they are those left until the horizon.
+
+    `toll` is taken off every step. An entropy bonus makes living worth something by itself; the policy that the reward
+    was learnt with paid as much for it as acting at random would have earned.
     """
 
     def __init__(
-        self, env: gym.Env[Any, Any], path: Path | str, horizon: int | None = None, discount: float = 0.99
+        self,
+        env: gym.Env[Any, Any],
+        path: Path | str,
+        horizon: int | None = None,
+        discount: float = 0.99,
+        toll: float = 0.0,
     ) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, path=path, horizon=horizon, discount=discount)
+        gym.utils.RecordConstructorArgs.__init__(self, path=path, horizon=horizon, discount=discount, toll=toll)
         super().__init__(env)
         model = load_reward(path)
         _check_spaces(env, model, str(path))
         self.learnt = _on_arrays(model, str(path))
         self.absorbing = float(model.for_policy().absorbing())
-        self.horizon, self.discount = horizon, discount
+        self.horizon, self.discount, self.toll = horizon, discount, toll
         self.before: np.ndarray = np.zeros(model.features.num_observations)
         self.num_steps = 0
 
@@ -140,7 +150,7 @@ class LearntReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, true_reward, terminated, truncated, info = self.env.step(action)
-        reward = float(self.learnt(self.before, action, observation))
+        reward = float(self.learnt(self.before, action, observation)) - self.toll
         self.before = np.array(observation)
         self.num_steps += 1
         if terminated and self.horizon is not None:
@@ -148,9 +158,9 @@ class LearntReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
         return observation, reward, terminated, truncated, {**info, "true_reward": true_reward}
 
     def _worth(self, num_steps: int) -> float:
-        """γ + γ² + … over so many steps."""
+        """γ + γ² + …; without discounting, over so many steps."""
         gamma = self.discount
-        return float(num_steps) if gamma == 1.0 else gamma * (1.0 - gamma**num_steps) / (1.0 - gamma)
+        return float(num_steps) if gamma == 1.0 else gamma / (1.0 - gamma)
 
 
 def _check_spaces(env: gym.Env[Any, Any], model: RewardModel, where: str) -> None:

@@ -74,7 +74,8 @@ class ControlPolicy:
         judged: StepReward = reward.for_policy()  # type: ignore[assignment]
         anchor = reference if config.anchor == "reference" and isinstance(reference, Speaker) else None
         if config.temperature == "fixed":
-            judged = Anchored(judged, anchor, beta)
+            # Of the n steps of a backup one entropy is counted, so each pays for an n-th of one.
+            judged = Anchored(judged, anchor, beta / config.n_step)
         metrics, episodes = trainer.train(judged, beta, discount, num_updates, generator)
         if episodes:
             own = with_absorbing(
@@ -96,7 +97,9 @@ class ControlPolicy:
         uniform = -math.log(2.0) * len(self.scales.action_low) * own.mask
         anchored = uniform if anchor is None else anchor.log_prob(own).cpu()
         per_step = reward(own).cpu() - beta * (own.behaviour_log_prob - anchored)
-        value = (per_step * own.discount(gamma)).sum(1).mean()
+        steps = own.data["absorbing"].clamp(min=1.0)  # a column is discounted as its first step would be
+        fading = 1.0 if gamma == 1.0 else (1.0 - gamma**steps) / (steps * (1.0 - gamma))
+        value = (per_step * fading * own.discount(gamma)).sum(1).mean()
         return {"policy_loss": -float(value), "own_return": float(own.data["true_reward"].sum(1).mean())}
 
     def frozen(self) -> Speaker:

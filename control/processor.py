@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,11 +25,18 @@ def keep_memory() -> None:
             libc.mallopt(MMAP_THRESHOLD, KEPT_BYTES)
 
 
-def gains_from_bfloat16(device: str | torch.device) -> bool:
-    """Whether products are faster in bfloat16: a CPU without matrix units for it takes twice as long as in float32."""
+WIDE = 256
+"""Units of a layer from which vector instructions for bfloat16 pay: an update of 256-256 takes 0.72 times as long on an
+EPYC, one of 128-128 as long, one of 64-64 1.1 times."""
+
+
+def gains_from_bfloat16(device: str | torch.device, hidden: Sequence[int]) -> bool:
+    """Whether products between such layers are faster in bfloat16. A CPU without instructions for it takes twice as
+    long as in float32; matrix units always gain, vector instructions for wide layers."""
     if torch.device(device).type == "cuda":
         return True
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("amx_bf16") or (can.get("avx512_bf16") and min(hidden) >= WIDE))
 
 
 @contextmanager

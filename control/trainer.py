@@ -76,7 +76,7 @@ class Trainer:
     ) -> tuple[Metrics, list[Episode]]:
         """`num_updates` updates and the steps that go with them; the episodes that ended on the way are handed back."""
         if self.networks.alpha_optimiser is None:
-            self.sac.ent_coef_tensor = torch.tensor(alpha, device=self.sac.device)
+            self._tell_temperature(alpha)
             self.networks.log_alpha.copy_(self.sac.ent_coef_tensor.log())
         self._forget_critics_if_the_reward_moved(reward, generator)
         finished: list[Episode] = []
@@ -236,10 +236,16 @@ class Trainer:
             "counters": {"owed": self.owed, "num_updates": self.num_updates, "num_warmup": self.num_warmup},
         }
 
+    def _tell_temperature(self, alpha: float) -> None:
+        """Let the model, and so its file, hold a fixed temperature where Stable-Baselines3 looks for it."""
+        self.sac.ent_coef, self.sac.ent_coef_tensor = alpha, torch.tensor(alpha, device=self.sac.device)
+
     def load_state_dict(self, state: State) -> None:
         networks = self.networks
         self.sac.policy.load_state_dict(state["networks"])
         networks.log_alpha.data.copy_(state["log_alpha"])
+        if networks.alpha_optimiser is None:
+            self._tell_temperature(float(networks.log_alpha.exp()))
         optimisers = [networks.actor_optimiser, networks.critic_optimiser, networks.alpha_optimiser]
         for optimiser, saved in zip(optimisers, state["optimisers"], strict=False):
             assert optimiser is not None
@@ -252,7 +258,7 @@ class Trainer:
             (self.scales.observation_mean, self.scales.observation_std), state["scales"], strict=True
         ):
             scale.copy_(saved)
-        self.probe = None if state["probe"] is None else tuple(state["probe"])
+        self.probe = None if state["probe"] is None else (state["probe"][0], state["probe"][1].to(self.sac.device))
         self.owed, self.num_updates = state["counters"]["owed"], state["counters"]["num_updates"]
         self.num_warmup = state["counters"]["num_warmup"]
         self.is_standardised, self.is_taught = state["flags"]["is_standardised"], state["flags"]["is_taught"]
@@ -276,7 +282,9 @@ def _sac(env: Env, config: SACConfig, generator: Generator, device: str) -> Fast
             ent_coef="auto" if config.temperature == "auto" else 1.0,
             policy_kwargs={"net_arch": list(config.hidden), "n_critics": config.num_critics},
             device=device,
-            half=gains_from_bfloat16(device) if config.precision == "auto" else config.precision == "bfloat16",
+            half=gains_from_bfloat16(device, config.hidden)
+            if config.precision == "auto"
+            else config.precision == "bfloat16",
             log_std_floor=config.log_std_floor,
         )
     sac.buffer_size = config.buffer_size

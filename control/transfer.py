@@ -24,7 +24,7 @@ from control.examination import examine
 from control.export_reward import load_reward
 from control.features import Features
 from control.ground_truth import TrueSteps
-from control.policy import ControlPolicy
+from control.policy import Anchored, ControlPolicy
 from control.replay import StepReward
 from control.trainer import Trainer
 from unified_irl.cells import RESULT
@@ -103,7 +103,7 @@ def learn(given: Lesson, folder: Path, news: News) -> Metrics:
         done += count
         _refuse_nonsense(counts, done)
         news(done, float(np.mean([one.rewards.sum() for one in episodes])) if episodes else np.nan)
-    speaker = Speaker(trainer.sac.actor, trainer.scales, domain.helpers, 0)
+    speaker = Speaker(trainer.sac.actor, trainer.scales, domain.examiners, 0)
     return examined(speaker, domain, given.seed) | {"env_steps": counts["env_steps"]}
 
 
@@ -120,12 +120,13 @@ def begin(given: Lesson, domain: ControlDomain, folder: Path) -> tuple[Trainer, 
     trainer = Trainer(practising[0].env, practising, given.task.sac, build, domain.device)
     if not given.reward:
         return trainer, TrueSteps()
-    return trainer, load_reward(folder / given.reward).to(domain.device).for_policy()
+    learnt = load_reward(folder / given.reward).to(domain.device).for_policy()
+    return trainer, Anchored(learnt, None, given.beta)  # as it was climbed while it was learnt
 
 
 def examined(policy: ControlPolicy | Speaker, domain: ControlDomain, seed: int) -> Metrics:
     """True returns of whole episodes; a seed starts them in the same places, whoever acts."""
-    metrics, _ = examine(policy, domain.helpers, domain.config.num_examined, stream(seed, "transfer", "examination"))
+    metrics, _ = examine(policy, domain.examiners, domain.config.num_examined, stream(seed, "transfer", "examination"))
     return metrics | ({"score": domain.score(metrics["return"])} if has_scale(domain) else {})
 
 

@@ -49,12 +49,13 @@ class LabellerConfig:
         return ", ".join([f"Bradley-Terry, rationality {self.rationality:g}", *shown])
 
 
-def seen_return(reward_BT: Tensor, rewarded_BT: Tensor, myopia: float) -> Tensor:
-    """float[B]: the return as the labeller feels it."""
+def seen_return(reward_BT: Tensor, rewarded_BT: Tensor, myopia: float, steps_BT: Tensor | None = None) -> Tensor:
+    """float[B]: the return as the labeller feels it. A column takes as many steps as `steps_BT` says, else one."""
     if myopia == 1.0:
         return (reward_BT * rewarded_BT).sum(1)
-    steps_left_BT = rewarded_BT.flip(1).cumsum(1).flip(1) - 1
-    return (reward_BT * rewarded_BT * myopia ** steps_left_BT.clamp(min=0)).sum(1)
+    taken_BT = rewarded_BT if steps_BT is None else rewarded_BT * steps_BT
+    steps_left_BT = taken_BT.flip(1).cumsum(1).flip(1) - taken_BT.to(reward_BT.dtype)
+    return (reward_BT * rewarded_BT * myopia**steps_left_BT).sum(1)
 
 
 def label(first_B: Tensor, second_B: Tensor, config: LabellerConfig, draw: Generator) -> tuple[Tensor, Tensor]:

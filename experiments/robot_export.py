@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -68,15 +69,20 @@ action, _ = model.predict(env.reset(seed=0)[0], deterministic=True)
 def _about_the_reward(learnt: RobotRun, env: str, ours: str) -> str:
     one, task = learnt.domain.helpers[0], learnt.config.task
     state, action = f"numpy.zeros({one.observation_size})", f"numpy.zeros({one.action_size})"
+    beta, discount = learnt.config.method.beta, min(learnt.config.method.gamma, task.sac.discount)
     horizon, why = "", ""
     if task.ends == "absorbing":
-        horizon = f", horizon={learnt.domain.absorbing_horizon}, discount={learnt.config.task.sac.discount}"
-        why = " The step that ends an episode also pays for the steps left until the horizon, as it was learnt."
+        toll = beta * one.action_size * math.log(2.0)
+        horizon = f", horizon={learnt.domain.absorbing_horizon}, discount={discount:g}, toll={toll:.6g}"
+        why = (
+            " The step that ends an episode also pays for the steps after it, and every step a toll for the "
+            "entropy that it may earn, as it was learnt."
+        )
     return f"""
 ## The reward, for any library
 
-It was learnt with a policy of temperature {learnt.config.method.beta:g}: in Stable-Baselines3,
-`SAC("MlpPolicy", env, ent_coef={learnt.config.method.beta:g})`.
+It was learnt with a policy of temperature {beta:g}: in Stable-Baselines3,
+`SAC("MlpPolicy", env, ent_coef={beta:g}, gamma={discount:g})`.
 
 As an environment that pays it; `info["true_reward"]` keeps what the environment would have paid.{why}
 

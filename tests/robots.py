@@ -96,7 +96,7 @@ def write_experts(name: str, folder: Path) -> None:
         return Snapshot(weights, biases, low, high)
 
     tiers = {tier: snapshot(lean) for tier, lean in (("simple", -1.0), ("medium", 0.0), ("expert", 1.0))}
-    shown = roll_out(tiers["expert"].act(draw), [simulator], 8, draw)
+    shown = roll_out(tiers["expert"].act(draw), [simulator], 8, draw, with_physics=simulator.can_reset_to)
     facts = {"tiers": {tier: {"return": 1000.0} for tier in tiers}}
     snapshots.save(folder / f"{name}.safetensors", tiers, shown, facts)
 

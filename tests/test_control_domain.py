@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,14 +21,16 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from control import tuned
 from control.config import ControlConfig
 from control.domain import ControlDomain
-from control.ground_truth import GroundTruth
+from control.ground_truth import GroundTruth, TrueSteps
 from control.policy import ControlPolicy
 from envs.labeller import LabellerConfig
 from envs.robots import snapshots
 from envs.robots.config import PeopleConfig
-from envs.robots.episodes import trajectories
+from envs.robots.episodes import trajectories, with_absorbing
+from envs.robots.people import felt_return
 from envs.robots.rollout import roll_out
 from envs.robots.simulators import make
+from experiments.tasks import task as known_task
 from unified_irl.conformance import CHECKS, check_domain
 from unified_irl.conformance_bench import reloaded, same
 from unified_irl.errors import UserError
@@ -281,11 +284,92 @@ def test_comparisons_say_what_an_end_is_worth() -> None:
             assert covered.tolist() == [8.0] * len(compared)
 
 
-def test_collected_preferences_are_read_again(tmp_path: Path) -> None:
-    domain = ControlDomain(tiny_config("pendulum"), 0)
+def collected(task: str, tmp_path: Path) -> tuple[ControlDomain, Path]:
+    domain, path = ControlDomain(tiny_config(task), 0), tmp_path / f"{task}.safetensors"
     assert domain.preferences is not None
-    path = tmp_path / "preferences.safetensors"
     save_preferences(path, domain.preferences)
+    return domain, path
+
+
+@pytest.mark.parametrize("task", ["pendulum", "hopper"])
+def test_collected_preferences_are_read_again(task: str, tmp_path: Path) -> None:
+    domain, path = collected(task, tmp_path)
     again = ControlDomain(replace(domain.config, people=replace(domain.config.people, preferences_file=str(path))), 1)
     assert again.preferences is not None
+    assert domain.preferences is not None
     assert torch.equal(again.preferences.label, domain.preferences.label)
+    for one, other in ((again.preferences.first, domain.preferences.first),
+                       (again.preferences.second, domain.preferences.second)):  # fmt: skip
+        assert torch.equal(one.mask, other.mask)
+        assert torch.equal(one.data["action"], other.data["action"])
+        assert torch.equal(one.data["absorbing"], other.data["absorbing"])
+
+
+def test_preferences_of_another_world_are_refused(tmp_path: Path) -> None:
+    _, path = collected("pendulum", tmp_path)
+    usual = tiny_config("hopper")
+    with pytest.raises(UserError, match=r"'observations' has 3 dimensions but the task has 11"):
+        ControlDomain(replace(usual, people=PeopleConfig(preferences_file=str(path))), 0).preferences  # noqa: B018
+    walks = known_task("walks").build(known_task("walks").settings(), 0).preferences
+    assert walks is not None
+    save_preferences(tmp_path / "walks", walks)
+    with pytest.raises(UserError, match=r"'observation' is missing; .* another world"):
+        ControlDomain(replace(usual, people=PeopleConfig(preferences_file=str(tmp_path / "walks"))), 0).preferences  # noqa: B018
+
+
+def test_what_is_not_learnt_from_need_not_be_there(tmp_path: Path) -> None:
+    """A task without people of its own, a method of comparisons alone: nobody misses demonstrations, not even the
+    examination."""
+    people = replace(write_files("inverted-pendulum", tmp_path), demonstrations_file="")
+    people = replace(people, compared_file=str(tmp_path / "shown.npz"))
+    domain = ControlDomain(replace(tiny_config("inverted-pendulum"), people=people), 0)
+    learner = Learner(domain, replace(tiny_row("dpo"), init="base"), 0).learn()
+    assert "demonstration_nll" not in domain.evaluate(learner.policy, learner.learnt_reward)
+
+
+def test_the_myopic_feel_a_fall_as_if_it_were_written_out() -> None:
+    """A segment that falls after 10 of 50 steps, with its 40 absorbing ones in one column or in forty."""
+    episode = noise_episodes("pendulum", 1)[0]
+    cut = replace(
+        episode, observations=episode.observations[:11], actions=episode.actions[:10], rewards=np.ones(10, np.float32),
+        terminated=True, truncated=False,
+    )  # fmt: skip
+    fallen = with_absorbing(trajectories([cut]), 50)
+    written_out = sum(0.9 ** (49 - t) for t in range(10))
+    assert float(felt_return(fallen, 0.9)) == pytest.approx(written_out, rel=1e-5)
+
+
+def test_practice_begins_where_somebody_was(experts: Path) -> None:
+    """Half of the episodes begin in a demonstrated state; what comes of those is nobody's own behaviour, and the rest
+    is handed back whole, also after a checkpoint between two rounds."""
+    config = tiny_config("hopper", demonstrated_starts=0.5, learning_starts=0)
+    domains = [ControlDomain(config, 0) for _ in range(2)]
+    one, other = (domain.build(tiny_row("ml-irl")).policy for domain in domains)
+    assert isinstance(one, ControlPolicy)
+    assert isinstance(other, ControlPolicy)
+    practice, began = one.trainer.practice, []
+    assert practice.demonstrated is not None
+    begin = practice._begin
+
+    def noted(simulator: Any, generator: Any) -> Any:
+        record = begin(simulator, generator)
+        began.append((record.is_whole, simulator.physics()))
+        return record
+
+    practice._begin = noted  # type: ignore[method-assign]
+    draw = stream(0, "test")
+    _, episodes = one.trainer.train(TrueSteps(), 0.1, 0.99, 1500, draw)
+    elsewhere = [physics for is_whole, physics in began if not is_whole]
+    assert len(began) > 40
+    assert abs(len(elsewhere) - len(began) / 2) < 2.0 * math.sqrt(len(began))  # four deviations
+    for physics in elsewhere:
+        assert np.abs(practice.demonstrated - physics).max(1).min() < 1e-6
+    assert len(episodes) == len(began) - len(elsewhere) - practice.records[0].is_whole  # which is not over yet
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    again = [stream(1, "test") for _ in range(2)]
+    ends = [
+        who.trainer.train(TrueSteps(), 0.1, 0.99, 200, generator)[1]
+        for who, generator in zip((one, other), again, strict=True)
+    ]
+    assert [len(episode) for episode in ends[0]] == [len(episode) for episode in ends[1]]
+    assert all(np.array_equal(a.observations, b.observations) for a, b in zip(*ends, strict=True))

@@ -16,10 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from robots import noise_episodes, seeded
 
 from control.files.demonstrations import episodes_of, read_demonstrations, write_demonstrations
 from control.files.preferences import HEADER, Comparisons, content_sha256, read_preferences, write_preferences
-from envs.robots.episodes import Episode, trajectories, with_absorbing
+from envs.robots.episodes import Episode, trajectories, window, with_absorbing
+from unified_irl import feed
 from unified_irl.errors import UserError
 from unified_irl.feedback import Demonstrations, Provenance
 from unified_irl.feedback_files import save_demonstrations
@@ -121,6 +123,39 @@ def test_our_own_files_keep_contexts_weights_and_makers(tmp_path: Path):
     assert same(back.trajectories, data.trajectories[torch.tensor([0, 2])])
     assert back.maker.tolist() == [1, 1]
     assert back.makers == data.makers
+
+
+def test_absorbing_columns_are_added_once():
+    """However often an episode passes through here, files too; a shorter horizon leaves fewer, none leaves none."""
+    lived = shown().trajectories
+    once = with_absorbing(lived, horizon=9)
+    assert bool(once.data["absorbing"].any())
+    assert same(with_absorbing(once, horizon=9), once)
+    assert torch.equal(
+        with_absorbing(once, horizon=7).data["absorbing"].sum(1),
+        with_absorbing(lived, horizon=7).data["absorbing"].sum(1),
+    )
+    assert same(with_absorbing(once, horizon=0), lived.padded(once.num_steps))
+
+
+def test_windows_run_on_into_what_follows_an_end():
+    """Windows of 4 of an episode of 6 steps and 94 absorbing ones: any lived step is as likely a first one, and every
+    window covers 4 steps, those after the end counted."""
+    episode = noise_episodes("pendulum", 1)[0]
+    cut = replace(
+        episode, observations=episode.observations[:7], actions=episode.actions[:6], rewards=episode.rewards[:6],
+        terminated=True, truncated=False,
+    )  # fmt: skip
+    whole = trajectories([episode, cut])
+    behaviours = with_absorbing(whole, horizon=100)[torch.tensor([0, 1]).repeat(3000)]
+    windows = window(behaviours, 4, seeded())
+    covered = windows.mask.sum(1) + windows.data["absorbing"].sum(1)
+    assert covered.tolist() == [4.0] * 6000
+    starts = windows.start_step[1::2]
+    assert torch.bincount(starts, minlength=6).tolist() == pytest.approx([500.0] * 6, abs=90)  # four deviations
+    assert torch.equal(windows.data["absorbing"].sum(1)[1::2], (starts - 2.0).clamp(min=0.0))
+    plain = feed.window(whole, 4, seeded(3))
+    assert same(window(whole, 4, seeded(3)), plain), "where nothing runs on, it is the core's"
 
 
 def test_absorbing_columns_are_no_part_of_an_episode():

@@ -440,6 +440,37 @@ def test_cloning_makes_critics_catch_up_before_the_policy_climbs() -> None:
     assert steps_of(policy.trainer) == (10, 15)
 
 
+def test_a_backup_over_several_steps_pays_for_the_one_entropy_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its steps pays an equal part of β A log 2, so that living costs nothing by itself."""
+    step = torch.zeros(1, 11), torch.zeros(1, 3), torch.zeros(1, 11), torch.zeros(1)
+    paid = []
+    for n_step in (1, 4):
+        policy = policy_of("hopper", n_step=n_step)
+
+        def train(judged: Any, *_: Any) -> Any:
+            paid.append(float(judged(*step)))
+            return {}, noise_episodes("hopper", 1)
+
+        monkeypatch.setattr(policy.trainer, "train", train)
+        policy.improve(GroundTruth(), policy.frozen(), 0.1, 1.0, ONE, 5, seeded())
+    assert paid == pytest.approx([-0.1 * 3 * math.log(2.0), -0.1 * 3 * math.log(2.0) / 4])
+
+
+def test_what_follows_an_end_fades_in_what_is_told() -> None:
+    """One absorbing column that pays 2 a step stands for γ^L + γ^(L + 1) + … until the horizon, as SAC sees it."""
+    policy = policy_of("hopper", 1000)
+
+    class Ends(GroundTruth):
+        def __call__(self, behaviours: Trajectories) -> Tensor:
+            return 2.0 * behaviours.data["absorbing"]
+
+    behaviours = with_absorbing(noise("hopper"), 1000)
+    told = policy._objective(behaviours, Ends(), None, 0.0, 0.99)["policy_loss"]
+    lived = behaviours.mask.sum(1)
+    written_out = [sum(2.0 * 0.99**t for t in range(int(steps), 1000)) for steps in lived]
+    assert told == pytest.approx(-float(np.mean(written_out)), rel=1e-4)
+
+
 def test_a_reference_anchors_in_the_units_of_the_environment() -> None:
     """r + β log π_ref(a|s), the density that the reference itself tells of the same steps; the pendulum's go to ±2."""
     policy, behaviours = policy_of("pendulum"), noise("pendulum")

@@ -537,19 +537,20 @@ class Ends(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, self.count == 2, truncated, info
 
 
-def test_with_a_horizon_the_end_pays_for_the_steps_left(tmp_path: Path) -> None:
-    """The world ends after 2 of 10 steps: the second step also pays 8 absorbing ones, discounted if so asked."""
+def test_with_a_horizon_the_end_pays_for_the_steps_after_it(tmp_path: Path) -> None:
+    """The world ends after 2 of 10 steps: the second step also pays 8 absorbing ones, or discounted ones without end,
+    ½ + ¼ + …; a toll is paid in each."""
     reward, path = saved(tmp_path, absorbing=True)
     absorbing = float(reward.for_policy().absorbing())
     paid = []
-    for horizon, discount in ((None, 1.0), (10, 1.0), (10, 0.5)):
-        env = LearntReward(Ends(gym.make("Pendulum-v1")), path, horizon=horizon, discount=discount)
+    for horizon, discount, toll in ((None, 1.0, 0.0), (10, 1.0, 0.0), (10, 0.5, 0.0), (None, 1.0, 0.25)):
+        env = LearntReward(Ends(gym.make("Pendulum-v1")), path, horizon=horizon, discount=discount, toll=toll)
         env.reset(seed=0)
         paid.append([float(env.step(np.array([0.5], np.float32))[1]) for _ in range(2)])
     assert paid[1][0] == paid[0][0]
     assert paid[1][1] - paid[0][1] == pytest.approx(8 * absorbing, rel=1e-4)
-    halves = sum(0.5**k for k in range(1, 9))
-    assert paid[2][1] - paid[0][1] == pytest.approx(halves * absorbing, rel=1e-4)
+    assert paid[2][1] - paid[0][1] == pytest.approx(absorbing, rel=1e-4)
+    np.testing.assert_allclose(np.subtract(paid[0], paid[3]), 0.25, atol=1e-6)
 
 
 def test_another_library_trains_on_it(tmp_path: Path) -> None:

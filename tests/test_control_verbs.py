@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -33,6 +34,7 @@ from control.domain import ControlDomain
 from control.experts import ExpertDomain
 from control.export_reward import LearntReward, load_reward, reward_function, save_reward
 from control.files.demonstrations import write_demonstrations
+from control.policy import Anchored
 from control.transfer import Lesson, lesson
 from envs.robots import snapshots
 from envs.robots.episodes import trajectories
@@ -166,6 +168,13 @@ def test_an_exported_reward_says_what_the_run_says_and_trains_stock_sac(pendulum
     )
 
 
+def test_an_exported_policy_goes_on_at_its_temperature(pendulum: Path, exported: Path) -> None:
+    beta = load_robot_run(pendulum, "latest", "").config.method.beta
+    model = SAC.load(exported / "policy.zip")
+    assert model.ent_coef == pytest.approx(beta)
+    assert float(model.ent_coef_tensor) == pytest.approx(beta)
+
+
 def test_the_python_of_an_export_runs_as_written(exported: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), flags=re.S)
     assert len(blocks) == 3
@@ -195,16 +204,37 @@ def test_an_export_is_not_overwritten_unasked(
 
 
 def test_rewards_with_absorbing_steps_are_exported_with_their_horizon(tmp_path: Path, command: Command) -> None:
-    """Inverted pendulums fall, and a thousand steps are as many as there can be."""
+    """Inverted pendulums fall, and a thousand steps are as many as there can be. The environment of the page pays every
+    step and the end just as practice did."""
     shown = random_demonstrations(tmp_path / "shown.npz", "inverted-pendulum")
     path = trained_from(shown, tmp_path / "run", "inverted-pendulum", command)
     assert command("export", path, tmp_path / "out").code == 0
     readme = (tmp_path / "out" / "README.md").read_text()
-    wrapped = 'LearntReward(gymnasium.make("InvertedPendulum-v5"), "reward.safetensors", horizon=1000, discount=0.99)'
-    assert wrapped in readme
-    assert "also pays for the steps left" in readme
+    assert "also pays for the steps after it" in readme
+    learnt = load_robot_run(path, "latest", "")
+    assert learnt.reward is not None
+    beta = learnt.config.method.beta
+    toll = f"{beta * math.log(2.0):.6g}"
+    wrapped = 'LearntReward(gymnasium.make("InvertedPendulum-v5"), "reward.safetensors", horizon=1000, discount=0.99'
+    assert f"{wrapped}, toll={toll})" in readme
     blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
     assert python("\n".join(blocks) + "print(env.absorbing != 0.0)", tmp_path / "out").endswith("True\n")
+
+    env = LearntReward(
+        gymnasium.make("InvertedPendulum-v5"), tmp_path / "out" / "reward.safetensors", horizon=1000, discount=0.99,
+        toll=float(toll),
+    )  # fmt: skip
+    climbed = Anchored(learnt.reward.for_policy(), None, beta)
+    before, _ = env.reset(seed=0)
+    env.action_space.seed(0)
+    ended = False
+    while not ended:
+        action = env.action_space.sample()
+        after, paid, ended, _, _ = env.step(action)
+        step = [torch.from_numpy(np.float32(one))[None] for one in (before, action, after)]
+        expected = float(climbed(*step, torch.zeros(1))) + ended * float(climbed.absorbing()) * 0.99 / (1.0 - 0.99)
+        assert paid == pytest.approx(expected, abs=1e-4)
+        before = after
 
 
 def test_files_of_feedback_may_be_gone(tmp_path: Path, command: Command) -> None:
@@ -358,8 +388,12 @@ def test_lessons_differ_in_reward_and_temperature_alone(pendulum: Path, tmp_path
         trainer, reward = transfer.begin(given, ControlDomain(given.task, 4), tmp_path)
         trainers.append({name: value.clone() for name, value in trainer.sac.policy.state_dict().items()})
         step = torch.ones(5, 3), torch.ones(5, 1), torch.zeros(5, 3), torch.full((5,), 9.0)
-        expected = load_reward(tmp_path / "reward").for_policy()(*step) if name else step[-1]
-        assert torch.equal(reward(*step), expected)
+        if name:  # a step pays what acting at random would earn by its entropy
+            torch.testing.assert_close(
+                reward(*step), load_reward(tmp_path / "reward").for_policy()(*step) - 0.07 * math.log(2.0)
+            )
+        else:
+            assert torch.equal(reward(*step), step[-1])
         trainer.train(reward, given.beta, given.discount, 20, stream(4, "here"))
         assert trainer.shown is None
         alphas.append(float(trainer.networks.log_alpha.detach().exp()))
@@ -367,6 +401,13 @@ def test_lessons_differ_in_reward_and_temperature_alone(pendulum: Path, tmp_path
     assert all(torch.equal(trainers[0][name], trainers[1][name]) for name in trainers[0])
     assert alphas[0] == pytest.approx(0.07)
     assert 0.5 < alphas[1] < 1.0
+
+
+def test_lessons_are_examined_in_the_task_as_it_is(tmp_path: Path) -> None:
+    """A run whose practice never ends early is no reason to let its pupil lie on the ground for a thousand steps."""
+    task = replace(small("hopper"), ends="fixed horizon")
+    given = lesson(task, reward="", beta=0.1, gamma=1.0, updates=5, seed=0, threads=1)
+    assert transfer.learn(given, tmp_path, lambda *_: None)["length"] < 500
 
 
 def test_what_the_seed_decides_is_where_episodes_start(pendulum: Path) -> None:

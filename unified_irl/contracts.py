@@ -22,6 +22,7 @@ from unified_irl.trajectories import Contexts, Trajectories
 Metrics = dict[str, float]
 State = dict[str, Any]
 LossFunction = Callable[[Batch, Normaliser], tuple[Tensor, dict[str, Tensor]]]
+Window = Callable[[Trajectories, int, Generator], Trajectories]
 
 
 class Stateful(Protocol):
@@ -114,6 +115,9 @@ class Parts:
     """None where the method's reward is implicit."""
     reference: Sampler
     """Where the policy is measured from: usually the policy as it starts."""
+    window: Window | None = None
+    """How so many steps are cut from a random place of each behaviour, where a column of the world may stand for more
+    than one; None for `feed.window`."""
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from unified_irl.batch import Batch
+from unified_irl.contracts import Window
 from unified_irl.feedback import Demonstrations, Preferences
 from unified_irl.rows import Phase
 from unified_irl.trajectories import Contexts, Trajectories
@@ -129,6 +130,7 @@ def batches(
     seed: int,
     stage: int,
     round_: int,
+    cut: Window | None = None,
 ) -> Iterator[Batch]:
     """The batches of one round. A part that a batch does not hold whole is walked through in random order."""
     num_rows = max((len(part) for part in (demonstrations, own) if part is not None), default=0)
@@ -140,7 +142,7 @@ def batches(
         sides = [part if part is None or rows is None else part[rows] for part in (demonstrations, own)]
         if phase.segment:
             sides = [
-                None if side is None else window(side, phase.segment, draw)
+                None if side is None else (cut or window)(side, phase.segment, draw)
                 for side, draw in zip(sides, where, strict=True)
             ]
         yield Batch(

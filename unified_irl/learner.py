@@ -27,7 +27,7 @@ class Learner:
         self.demonstrations, self.preferences, self.set_aside = _data(domain, method, seed)
         parts = domain.build(method)
         self.policy, self.reward = parts.policy, parts.reward
-        self.given = parts.reference
+        self.given, self.window = parts.reference, parts.window
         self.references: dict[Reference, Sampler] = {"start": self.given, "previous": self.given}
         self.own: deque[Trajectories] = deque()
         self.asked: Preferences | None = None
@@ -133,7 +133,7 @@ class Learner:
         learning = self._learning(phase)
         steps = [
             learning.descend(loss, batch, batch.normaliser(), phase.step_size)
-            for batch in feed.batches(shown, own, compared, phase, *clock)
+            for batch in feed.batches(shown, own, compared, phase, *clock, self.window)
         ]
         metrics = {name: sum(float(step[name]) for step in steps) / len(steps) for name in steps[0]}
         if self.set_aside is not None and phase.until == "held-out preferences":

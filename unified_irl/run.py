@@ -88,9 +88,10 @@ def follow(learner: Learner, checkpoints: Path, config: RunConfig) -> None:
 
 
 def _due(learner: Learner, config: RunConfig, seconds: float) -> bool:
-    """Whether it is time for a checkpoint; when it is taken decides nothing of what is learnt."""
+    """Whether it is time for a checkpoint, the first time at once, so that whatever breaks leaves one; when it is taken
+    decides nothing of what is learnt."""
     by_rounds = config.checkpoint_every and learner.num_rounds % config.checkpoint_every == 0
-    return bool(by_rounds) or seconds >= config.checkpoint_seconds
+    return learner.num_rounds == 1 or bool(by_rounds) or seconds >= config.checkpoint_seconds
 
 
 def _round(learner: Learner, config: RunConfig) -> tuple[Metrics, Metrics]:

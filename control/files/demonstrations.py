@@ -18,8 +18,8 @@ from control.files.boundary import reading
 from control.files.recording import Checks, Recording, Spaces, refuse_padding
 from envs.robots.episodes import FIELDS, Episode, trajectories
 from unified_irl.errors import UserError, unknown_name
-from unified_irl.feedback import Demonstrations, Provenance
-from unified_irl.feedback_files import load_demonstrations
+from unified_irl.feedback import Demonstrations, Preferences, Provenance
+from unified_irl.feedback_files import load_demonstrations, load_preferences
 from unified_irl.trajectories import Trajectories
 
 MINARI = "minari:"
@@ -132,7 +132,26 @@ def _minari(name: str, download: bool) -> Path:
 
 def _read_own(path: Path) -> Recording:
     demonstrations = load_demonstrations(path)
-    data = demonstrations.trajectories.data
+    _refuse_other_worlds(path, demonstrations.trajectories)
+    return Recording(episodes=episodes_of(demonstrations.trajectories, str(path)), own=demonstrations)
+
+
+def read_own_preferences(path: str | Path, spaces: Spaces) -> Preferences:
+    """Compared segments from a file of this project, checked against the task like demonstrations. What followed an end
+    is left out: it is worth what the run says, not what the file's did."""
+    with reading(path, "a file of comparisons"):
+        compared = load_preferences(path)
+        sides = []
+        for side in (compared.first, compared.second):
+            _refuse_other_worlds(Path(path), side)
+            checks = Checks(path, {}, spaces)
+            lived = trajectories([checks(k, one) for k, one in enumerate(episodes_of(side, str(path)))])
+            sides.append(replace(lived, context_id=side.context_id, weight=side.weight, start_step=side.start_step))
+    return replace(compared, first=sides[0], second=sides[1])
+
+
+def _refuse_other_worlds(path: Path, behaviours: Trajectories) -> None:
+    data = behaviours.data
     for name in FIELDS:
         if name not in data:
             raise UserError(f"{path}: '{name}' is missing; the file holds {', '.join(data)}. Is it of another world?")
@@ -140,7 +159,6 @@ def _read_own(path: Path) -> Recording:
             raise UserError(f"{path}: '{name}' has shape {list(data[name].shape)}, which no control data have.")
     if data["next_observation"].shape != data["observation"].shape:
         raise UserError(f"{path}: 'observation' and 'next_observation' have different shapes; expected the same.")
-    return Recording(episodes=episodes_of(demonstrations.trajectories, str(path)), own=demonstrations)
 
 
 def episodes_of(behaviours: Trajectories, where: str) -> list[Episode]:

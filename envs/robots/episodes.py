@@ -14,11 +14,11 @@ An absorbing column is rewarded but not chosen, and its observations and action 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from unified_irl.trajectories import Trajectories
 
@@ -84,11 +84,12 @@ def trajectories(episodes: Sequence[Episode], context_id: Tensor | None = None) 
 def with_absorbing(behaviours: Trajectories, horizon: int) -> Trajectories:
     """Episodes that the world ended early, with one more column for all the steps that were left until the horizon.
 
-    A horizon of 0 leaves them as they are.
+    A horizon of 0 adds none. Columns of this kind that are there already, from a file, say, give way.
 
     Every behaviour then covers the same number of steps, and a reward for merely staying alive (or for dying soon)
     gains nothing by itself.
     """
+    behaviours = as_lived(behaviours)
     steps = behaviours.rewarded.sum(1)
     left = torch.where(behaviours.terminated, (horizon - steps).clamp(min=0), 0)
     if not bool(left.any()):
@@ -98,4 +99,25 @@ def with_absorbing(behaviours: Trajectories, horizon: int) -> Trajectories:
     rewarded, absorbing = grown.rewarded.clone(), grown.data["absorbing"].clone()
     rewarded[rows, steps[rows]] = True
     absorbing[rows, steps[rows]] = left[rows].to(absorbing.dtype)
-    return Trajectories(**{**grown.state_dict(), "rewarded": rewarded, "data": {**grown.data, "absorbing": absorbing}})
+    return replace(grown, rewarded=rewarded, data={**grown.data, "absorbing": absorbing})
+
+
+def as_lived(behaviours: Trajectories) -> Trajectories:
+    """Without absorbing columns."""
+    absorbing = behaviours.data["absorbing"]
+    if not bool(absorbing.any()):
+        return behaviours
+    rewarded = behaviours.rewarded & (absorbing == 0)
+    data = {**behaviours.data, "absorbing": torch.zeros_like(absorbing)}
+    return replace(behaviours, rewarded=rewarded, data=data)
+
+
+def window(behaviours: Trajectories, num_steps: int, draw: Generator) -> Trajectories:
+    """Of each behaviour `num_steps` steps from a random place on, steps after its end among them: it may begin at any
+    lived step, and its absorbing column stands for no more steps than the window has left."""
+    lived, runs_on = behaviours.mask.sum(1), (behaviours.data["absorbing"] > 0).any(1)
+    room = torch.where(runs_on, lived, (lived - num_steps).clamp(min=0) + 1)
+    start = (torch.rand(len(behaviours), generator=draw) * room).long()
+    cut = behaviours.segment(torch.minimum(start, room - 1), num_steps)
+    absorbing = torch.minimum(cut.data["absorbing"], num_steps - torch.arange(float(num_steps)))
+    return replace(cut, data={**cut.data, "absorbing": absorbing})

@@ -134,4 +134,4 @@ def judged(
 
 
 def felt_return(side: Trajectories, myopia: float) -> Tensor:
-    return seen_return(side.data["true_reward"], side.rewarded, myopia)
+    return seen_return(side.data["true_reward"], side.rewarded, myopia, side.data["absorbing"].clamp(min=1.0))
