@@ -35,6 +35,9 @@ class BenchControlSpeedConfig:
     """Length of a block; a round that has begun is finished."""
     threads: tuple[int, ...] = (1, 2)
     """Numbers of threads tried; each contender then gets the one that suits it best."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where networks are in the contest of SAC; on a GPU our trainer's updates are captured graphs. The loop stays on
+    the CPU."""
     learning_starts: int = 1000
     """Steps of random actions before learning, which are not timed."""
     warm_up: int = 500
@@ -138,9 +141,9 @@ def sac_part(config: BenchControlSpeedConfig, report: Report) -> dict[str, Any]:
     """SAC on Hopper-v5: who makes how many steps per second, one update each."""
     from experiments.peers.contest import Contender, contest, ratio
 
-    report("SAC on Hopper-v5, 256-256, batches of 256, one update per step, CPU")
+    report(f"SAC on Hopper-v5, 256-256, batches of 256, one update per step, {config.device}")
     floor = floors(config)
-    told = {"learning_starts": config.learning_starts, "warm_up": config.warm_up}
+    told = {"learning_starts": config.learning_starts, "warm_up": config.warm_up, "device": config.device}
     names = ("trainer, half", "trainer", "FastSAC", "SAC")
     contenders = [Contender(name=name, script="actor_critics.py", options=told | {"which": name}) for name in names]
     raced = contest(contenders, threads=config.threads, seconds=config.seconds, blocks=config.blocks, report=report)
@@ -205,6 +208,10 @@ def _shown(times: dict[str, float]) -> str:
 
 
 def run(config: BenchControlSpeedConfig, report: Report) -> dict[str, Any]:
+    import torch
+
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device is cuda, but no CUDA device can be used; leave it at cpu.")
     if config.imitation_python:
         _check_imitation(config.imitation_python)
     result = {"sac": sac_part(config, report)}

@@ -102,7 +102,9 @@ def test_the_loop_goes_round() -> None:
 
 
 def test_a_contender_that_fails_says_why() -> None:
-    lost = Contender(name="lost", script="actor_critics.py", options={"which": "nobody", "learning_starts": 1})
+    lost = Contender(
+        name="lost", script="actor_critics.py", options={"which": "nobody", "learning_starts": 1, "device": "cpu"}
+    )
     with pytest.raises(UserError, match=r"The contender 'lost' stopped \(exit code 1\): KeyError: 'nobody'"):
         contest([lost], threads=[1], seconds=0.1, blocks=1, report=print)
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from commands import Command
 from robots import noise_episodes, seeded
 
 from control.files.demonstrations import episodes_of, read_demonstrations, write_demonstrations
@@ -25,6 +26,7 @@ from unified_irl import feed
 from unified_irl.errors import UserError
 from unified_irl.feedback import Demonstrations, Provenance
 from unified_irl.feedback_files import save_demonstrations
+from unified_irl.rundir import read_metrics
 from unified_irl.trajectories import Trajectories
 
 torch.set_num_threads(1)
@@ -353,6 +355,26 @@ def test_what_minari_collects_is_read_as_it_was_recorded(minari_root: Path, task
                 np.testing.assert_array_equal(read, array)
     # Pendulum never ends by itself; of these Hoppers some fall within 25 steps, and some do not.
     assert {end for end, _ in ends} == ({False} if task == "Pendulum-v1" else {False, True})
+
+
+def test_what_minari_collects_trains_here(minari_root: Path, command: Command):
+    import minari
+
+    env = minari.DataCollector(gym.make("Pendulum-v1", max_episode_steps=20))
+    env.action_space.seed(0)
+    for seed in range(2):
+        env.reset(seed=seed)
+        while not env.step(env.action_space.sample())[3]:
+            pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        env.create_dataset("test/collected-v0")
+    env.close()
+    short = ["--method.phases.0.rounds", "3", "--task.num-examined", "1", "--tracking.progress", "quiet"]
+    given = "--task.people.demonstrations-file", "minari:test/collected-v0"
+    said = command("train", "pendulum", "bc", *given, *short, "--out", "run")
+    assert said.code == 0, said.err
+    assert len(read_metrics(Path("run"))) == 3
 
 
 def test_a_minari_dataset_that_is_not_here_says_how_to_get_it(minari_root: Path):

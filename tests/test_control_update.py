@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import gymnasium as gym
 import pytest
 import torch
+from robots import TINY, seeded
 from stable_baselines3 import SAC
 from stable_baselines3.common.distributions import SquashedDiagGaussianDistribution
 from stable_baselines3.common.logger import Logger
@@ -15,9 +16,13 @@ from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from control.ground_truth import TrueSteps
 from control.sac import FastSAC
+from control.sac_config import SACConfig
 from control.stack import Stack, linears
+from control.trainer import Trainer
 from control.update import LOG_STD_MAX, LOG_STD_MIN, squash
+from envs.robots.simulators import Simulator
 
 torch.set_num_threads(1)
 NUM_ROWS = 64
@@ -259,3 +264,17 @@ def test_an_update_in_half_precision_goes_the_same_way(
     moved = [(model.policy.state_dict()[name] - start[name]).sign() for name in start for model in (theirs, ours)]
     alike = torch.cat([(one == other).flatten() for one, other in zip(moved[::2], moved[1::2], strict=True)])
     assert 0.95 < float(alike.float().mean()) < 1.0
+
+
+@pytest.mark.gpu
+def test_a_captured_update_does_what_the_update_does() -> None:
+    """As a CUDA graph and without one, the same batches and noise leave the same networks."""
+    ends = []
+    for graph in (False, True):
+        simulators = [Simulator("pendulum")]
+        config = SACConfig(**TINY, graph=graph, precision="float32")
+        made = Trainer(simulators[0].env, simulators, config, seeded(), "cuda")
+        made.train(TrueSteps(), 0.1, 0.99, 50, seeded(1))
+        ends.append([one.flat.detach().cpu() for one in (made.networks.actor, made.networks.critic)])
+    for one, other in zip(*ends, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

@@ -20,14 +20,12 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from safetensors.torch import save_file
 
-from envs.robots import ants
 from envs.robots.quiet import building
 from envs.robots.simulators import BrokenSimulator, Simulator, make
 from envs.robots.table import ROBOTS, robot
 from unified_irl.errors import UserError
 from unified_irl.state_codec import StateEncoder
 
-ants.register()
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 ACTION = spaces.Box(-1.0, 1.0, (2,), np.float32)
 LONG = {"swimmer", "halfcheetah", "ant", "transfer-ant", "crippled-ant"}

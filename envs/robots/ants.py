@@ -76,3 +76,6 @@ def register() -> None:
                 max_episode_steps=HORIZON,
                 kwargs={"crippled": crippled},
             )
+
+
+register()  # so that gymnasium.make("envs.robots.ants:unified-irl/CrippledAnt-v0") works anywhere

@@ -22,11 +22,11 @@ CHUNK = 50
 """Steps at a time."""
 
 
-def trainer(*, precision: Precision, learning_starts: int) -> Callable[[], int]:
+def trainer(*, precision: Precision, learning_starts: int, device: str) -> Callable[[], int]:
     """Our trainer under the task's own reward, its temperature tuned as in Stable-Baselines3."""
-    config = SACConfig(temperature="auto", precision=precision, learning_starts=learning_starts)
+    config = SACConfig(temperature="auto", precision=precision, learning_starts=learning_starts, graph=device == "cuda")
     simulators, generator = [Simulator(ROBOT)], torch.Generator().manual_seed(0)
-    made, reward = Trainer(simulators[0].env, simulators, config, generator), GroundTruth().for_policy()
+    made, reward = Trainer(simulators[0].env, simulators, config, generator, device), GroundTruth().for_policy()
 
     def advance() -> int:
         before = made.practice.num_steps
@@ -36,10 +36,10 @@ def trainer(*, precision: Precision, learning_starts: int) -> Callable[[], int]:
     return advance
 
 
-def baseline(kind: type[SAC], *, learning_starts: int) -> Callable[[], int]:
+def baseline(kind: type[SAC], *, learning_starts: int, device: str) -> Callable[[], int]:
     """`SAC.learn` as anybody would call it; all the rest are its defaults, which are what is compared."""
     env = gymnasium.make(robot(ROBOT).id)
-    model = kind("MlpPolicy", env, learning_starts=learning_starts, seed=0, device="cpu")
+    model = kind("MlpPolicy", env, learning_starts=learning_starts, seed=0, device=device)
 
     def advance() -> int:
         before = model.num_timesteps
@@ -52,11 +52,12 @@ def baseline(kind: type[SAC], *, learning_starts: int) -> Callable[[], int]:
 def main() -> None:
     torch.set_num_threads(1)
     told = options()
+    terms = {"learning_starts": told["learning_starts"], "device": told["device"]}
     makers: dict[str, Callable[[], Callable[[], int]]] = {
-        "trainer, half": lambda: trainer(precision="bfloat16", learning_starts=told["learning_starts"]),
-        "trainer": lambda: trainer(precision="float32", learning_starts=told["learning_starts"]),
-        "FastSAC": lambda: baseline(FastSAC, learning_starts=told["learning_starts"]),
-        "SAC": lambda: baseline(SAC, learning_starts=told["learning_starts"]),
+        "trainer, half": lambda: trainer(precision="bfloat16", **terms),
+        "trainer": lambda: trainer(precision="float32", **terms),
+        "FastSAC": lambda: baseline(FastSAC, **terms),
+        "SAC": lambda: baseline(SAC, **terms),
     }
     advance, done = makers[told["which"]](), 0
     while done < told["learning_starts"] + told["warm_up"]:
