@@ -13,7 +13,7 @@ from control.acting import Speaker
 from control.config import ControlConfig
 from control.examination import examine, reward_numbers
 from control.files.demonstrations import read_demonstrations, read_own_preferences
-from control.files.preferences import is_parquet, read_preferences
+from control.files.preferences import Comparisons, is_parquet, read_preferences
 from control.ground_truth import GroundTruth
 from control.policy import ControlPolicy
 from control.queries import QueryConfig, pick
@@ -112,16 +112,31 @@ class ControlDomain:
             longest = max(int(side.rewarded.sum(1).max()) for side in (seen.first, seen.second))
             horizon = longest if self.config.ends == "absorbing" else 0  # an end within a segment is worth what follows
             return replace(seen, first=with_absorbing(seen.first, horizon), second=with_absorbing(seen.second, horizon))
-        if not config.num_preferences:
-            return None
-        draw = stream(self.data_seed, "preferences")
+        return self._compared[0] if config.num_preferences else None
+
+    @cached_property
+    def _compared(self) -> tuple[Preferences, torch.Tensor, Trajectories]:
+        """The embedded comparisons, where their segments lie, and in which episodes."""
+        config, draw = self.config.people, stream(self.data_seed, "preferences")
         teacher = config.teacher if config.teacher != "custom" else config.who_compares.describe()
         maker = Provenance(
             maker=f"{self.config.robot} {', '.join(config.compared)}", labeller=teacher, source="embedded"
         )
         behaviours = people.pool(self.experts, self.helpers, config, draw)
         runs_on = self.config.ends == "absorbing"
-        return people.compare(behaviours, config, config.num_preferences, draw, (maker,), runs_on=runs_on)
+        said, where = people.compare(behaviours, config, config.num_preferences, draw, (maker,), runs_on=runs_on)
+        return said, where, behaviours
+
+    def comparisons(self) -> tuple[Comparisons, Trajectories]:
+        """The embedded comparisons as a table that refers to episodes, and these."""
+        said, where, behaviours = self._compared
+        count, (maker,) = len(said), said.makers
+        table = Comparisons(
+            episode_a=where[:, 0], start_a=where[:, 1], episode_b=where[:, 2], start_b=where[:, 3],
+            length=torch.full((count,), self.config.people.segment_length), label=said.label,
+            teacher=(maker.labeller or maker.maker,) * count,
+        )  # fmt: skip
+        return table, behaviours
 
     def _compared_episodes(self) -> Trajectories:
         """The episodes that a file of comparisons refers to."""

@@ -73,6 +73,6 @@ SUITES: dict[str, CompareConfig] = {
 }
 """Minutes per cell; hours per cell; a minute per cell; minutes per cell; a minute per cell; GPU hours per cell.
 
-One demonstration and few comparisons for every method, and the same number of simulated steps for all that climb a
+One demonstration and few comparisons for every method, and the same number of steps of practice for all that climb a
 reward. Other tasks and methods by flags: bench control --tasks ant humanoid.
 """

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import Command
 from robots import SHORT, noise_episodes, tiny_config, tiny_row, write_experts, write_files
 from stable_baselines3 import SAC
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -303,6 +304,28 @@ def test_collected_preferences_are_read_again(task: str, tmp_path: Path) -> None
         assert torch.equal(one.mask, other.mask)
         assert torch.equal(one.data["action"], other.data["action"])
         assert torch.equal(one.data["absorbing"], other.data["absorbing"])
+
+
+def test_collected_tables_refer_to_their_episodes(command: Command) -> None:
+    """A table of comparisons and the episodes beside it are the comparisons that the task would have given, those that
+    run into an end and those that a teacher skipped included."""
+    given = "--task.people.segment-length 8 --task.people.num-preferences 40 --task.people.teacher skip".split()
+    said = command("collect", "hopper", "data", "--comparisons", "parquet", *given)
+    assert said.code == 0, said.err
+    assert not Path("data/preferences.safetensors").exists()
+    config = tuned.settings("hopper")
+    own = replace(config.people, segment_length=8, num_preferences=40, teacher="skip")
+    read = replace(own, preferences_file="data/preferences.parquet", compared_file="data/compared.npz")
+    one, other = (ControlDomain(replace(config, people=who), 0).preferences for who in (own, read))
+    assert one is not None
+    assert other is not None
+    assert bool((one.first.data["absorbing"] > 0).any())
+    assert torch.equal(one.label, other.label)
+    for here, there in ((one.first, other.first), (one.second, other.second)):
+        for name in here.data:
+            torch.testing.assert_close(here.data[name], there.data[name].to(here.data[name].dtype))
+        assert torch.equal(here.rewarded, there.rewarded)
+    assert command("train", "hopper", "dpo", "--task.people.preferences-file", "data/preferences.parquet").code == 2
 
 
 def test_preferences_of_another_world_are_refused(tmp_path: Path) -> None:

@@ -507,3 +507,14 @@ def test_other_warnings_get_through() -> None:
         assert len(heard) == 2
     finally:
         mujoco.set_mju_user_warning(None)
+
+
+def test_the_ants_are_known_to_whoever_asks_gymnasium() -> None:
+    """In a program that has imported nothing of this project."""
+    code = (
+        "import gymnasium\n"
+        "env = gymnasium.make('envs.robots.ants:unified-irl/CrippledAnt-v0')\n"
+        "print(env.reset(seed=0)[0].shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("(105,)\n", 0), done.stderr

@@ -65,24 +65,22 @@ def compared_episodes(
     ]
 
 
-def segments(
-    behaviours: Trajectories, count: int, length: int, draw: Generator, *, runs_on: bool = False
-) -> Trajectories:
-    """Windows drawn evenly over all places where they fit.
+def cut(behaviours: Trajectories, where: tuple[Tensor, Tensor], length: int, *, runs_on: bool) -> Trajectories:
+    """The windows at these places.
 
     Where episodes run on in an absorbing state, so do the windows at the end of one that the world ended: otherwise no
     comparison would ever say what an end is worth.
     """
-    row, start = places(behaviours, count, length, draw, runs_on=runs_on)
-    cut = behaviours[row].segment(start, length)
-    return with_absorbing(cut, length) if runs_on else cut
+    row, start = where
+    windows = behaviours[row].segment(start, length)
+    return with_absorbing(windows, length) if runs_on else windows
 
 
 def places(
     behaviours: Trajectories, count: int, length: int, draw: Generator, *, runs_on: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """long[N] each: in which episode windows lie, and where they begin. An episode shorter than the window is one by
-    itself."""
+    """long[N] each: in which episode windows lie, drawn evenly over all places where they fit, and where they begin.
+    An episode shorter than the window is one by itself."""
     steps = behaviours.mask.sum(1)
     room = (steps - length).clamp(min=0) + 1
     if runs_on:
@@ -101,15 +99,21 @@ def compare(
     makers: tuple[Provenance, ...],
     *,
     runs_on: bool,
-) -> Preferences:
-    """Comparisons of segments by the configured teacher; a query that it skips is replaced by another."""
+) -> tuple[Preferences, Tensor]:
+    """Comparisons of segments by the configured teacher, and where these lie: long[N, 4], the episode and the first
+    step of either. A query that the teacher skips is replaced by another."""
     answered: list[Preferences] = []
+    lying: list[Tensor] = []
+    length = config.segment_length
     for _ in range(100):
         missing = count - sum(map(len, answered))
         if missing == 0:
-            return answered[0] if len(answered) == 1 else Preferences.cat(answered)
-        sides = [segments(behaviours, missing, config.segment_length, draw, runs_on=runs_on) for _ in range(2)]
-        answered.append(judged(sides[0], sides[1], config, draw, makers))
+            return Preferences.cat(answered) if len(answered) > 1 else answered[0], torch.cat(lying)
+        where = [places(behaviours, missing, length, draw, runs_on=runs_on) for _ in range(2)]
+        sides = [cut(behaviours, one, length, runs_on=runs_on) for one in where]
+        said, kept = _answers(sides[0], sides[1], config, draw, makers)
+        answered.append(said[kept])
+        lying.append(torch.stack([*where[0], *where[1]], 1)[kept])
     raise UserError(
         f"The teacher skipped so many queries that {count} comparisons could not be had; lower labeller.skip."
     )
@@ -119,10 +123,18 @@ def judged(
     first: Trajectories, second: Trajectories, config: PeopleConfig, draw: Generator, makers: tuple[Provenance, ...]
 ) -> Preferences:
     """What the teacher says of each pair; queries it skips are left out."""
+    said, kept = _answers(first, second, config, draw, makers)
+    return said[kept]
+
+
+def _answers(
+    first: Trajectories, second: Trajectories, config: PeopleConfig, draw: Generator, makers: tuple[Provenance, ...]
+) -> tuple[Preferences, Tensor]:
+    """What the teacher would say of each pair, and bool[N], of which it does."""
     teacher = config.who_compares
     felt = [felt_return(side, teacher.myopia) for side in (first, second)]
     labels, kept = label(felt[0], felt[1], teacher, draw)
-    return Preferences(
+    said = Preferences(
         first=first,
         second=second,
         label=labels,
@@ -130,7 +142,8 @@ def judged(
         maker=torch.zeros(len(labels), dtype=torch.long),
         makers=makers,
         level="segment",
-    )[kept]
+    )
+    return said, kept
 
 
 def felt_return(side: Trajectories, myopia: float) -> Tensor:

@@ -25,7 +25,10 @@ class Flags(Generic[TaskConfig]):
     """Seed of the data."""
     format: Literal["safetensors", "npz", "hdf5", "imitation", "minari"] = "safetensors"
     """How demonstrations of a robot are written: for this project, in D4RL's layout, or as `imitation` and Minari keep
-    them. Preferences are safetensors in any case."""
+    them."""
+    comparisons: Literal["safetensors", "parquet"] = "safetensors"
+    """How comparisons are written: for this project, or, those of a robot, as a table that refers to the segments of
+    episodes, which lie beside it in compared.npz."""
 
 
 def _written(shown: Demonstrations, directory: Path, format: str, *, is_robot: bool) -> Path | str:
@@ -45,6 +48,23 @@ def _written(shown: Demonstrations, directory: Path, format: str, *, is_robot: b
     return path
 
 
+def _write_table(domain: Any, directory: Path) -> None:
+    """Comparisons of a robot as parquet, and the episodes that they refer to."""
+    from control.domain import ControlDomain
+    from control.files.demonstrations import write_demonstrations
+    from control.files.preferences import write_preferences
+    from unified_irl.feedback import Demonstrations
+
+    if not isinstance(domain, ControlDomain):
+        raise UserError("--comparisons parquet is for robots; the comparisons of this world are a safetensors file.")
+    if domain.config.people.preferences_file:
+        raise UserError("--comparisons parquet writes the task's own comparisons; leave preferences_file out.")
+    table, episodes = domain.comparisons()
+    write_demonstrations(directory / "compared.npz", Demonstrations.by("compared", episodes), "npz")
+    write_preferences(directory / "preferences.parquet", table, episodes, directory / "compared.npz")
+    print(f"{len(table)} preferences written to {directory / 'preferences.parquet'}, of {directory / 'compared.npz'}")
+
+
 def main(arguments: list[str]) -> None:
     (task_name, directory), rest = command.split_words(arguments, ("task", "directory"), "collect")
     chosen = task(task_name)
@@ -60,9 +80,11 @@ def main(arguments: list[str]) -> None:
     if config.format != "safetensors" and domain.demonstrations is not None:
         path = _written(domain.demonstrations, Path(directory), config.format, is_robot=hasattr(config.task, "robot"))
         print(f"{len(domain.demonstrations)} demonstrations written to {path}")
+    if config.comparisons == "parquet" and domain.preferences is not None:
+        _write_table(domain, Path(directory))
     for name, feedback, save in (
         ("demonstrations", domain.demonstrations if config.format == "safetensors" else None, save_demonstrations),
-        ("preferences", domain.preferences, save_preferences),
+        ("preferences", domain.preferences if config.comparisons == "safetensors" else None, save_preferences),
     ):
         if feedback is not None:
             path = Path(directory) / f"{name}.safetensors"
