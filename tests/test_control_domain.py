@@ -309,7 +309,8 @@ def test_collected_preferences_are_read_again(task: str, tmp_path: Path) -> None
 def test_collected_tables_refer_to_their_episodes(command: Command) -> None:
     """A table of comparisons and the episodes beside it are the comparisons that the task would have given, those that
     run into an end and those that a teacher skipped included."""
-    given = "--task.people.segment-length 8 --task.people.num-preferences 40 --task.people.teacher skip".split()
+    given = ["--task.people.segment-length", "8", "--task.people.num-preferences", "40"]
+    given += ["--task.people.teacher", "skip"]
     said = command("collect", "hopper", "data", "--comparisons", "parquet", *given)
     assert said.code == 0, said.err
     assert not Path("data/preferences.safetensors").exists()
