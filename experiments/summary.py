@@ -22,6 +22,7 @@ COLUMNS = {
     "KL to expert's": ("final", "kl_expert"),
     "score, unseen": ("final", "unseen/score"),
     "reward ρ": ("final", "reward/return_spearman"),
+    "reward ρ, steps": ("final", "reward/step_spearman"),
     "EPIC": ("final", "reward/epic_distance"),
 }
 """What a table shows: the result's group and metric behind each heading. A world that lacks one lacks the column."""
