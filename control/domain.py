@@ -12,10 +12,11 @@ from torch import Generator
 from control.acting import Speaker
 from control.config import ControlConfig
 from control.examination import examine, reward_numbers
-from control.files.demonstrations import read_demonstrations, read_own_preferences
+from control.files.demonstrations import episodes_of, read_demonstrations, read_own_preferences
 from control.files.preferences import Comparisons, is_parquet, read_preferences
 from control.ground_truth import GroundTruth
 from control.policy import ControlPolicy
+from control.poses import physics_of
 from control.queries import QueryConfig, pick
 from control.reward import MLPReward
 from control.trainer import Trainer
@@ -182,12 +183,17 @@ class ControlDomain:
 
     def _demonstrated_states(self) -> np.ndarray:
         """[S, P]: the physical states of the demonstrations."""
-        config = self.config.people
-        if config.demonstrations_file or not self.helpers[0].can_reset_to:
+        config, simulator = self.config.people, self.helpers[0]
+        if not simulator.can_reset_to:
             raise UserError(
-                "sac.demonstrated_starts needs the physical states of demonstrations, which only those hold that come "
-                "with a MuJoCo task; set it to 0."
+                "sac.demonstrated_starts needs physical states, which only MuJoCo's robots have; "
+                f"{self.config.robot} is none, so set it to 0."
             )
+        if config.demonstrations_file:
+            assert self.demonstrations is not None
+            shown = episodes_of(self.demonstrations.trajectories, config.demonstrations_file)
+            otherwise = "practice cannot begin where they were; set sac.demonstrated_starts to 0."
+            return np.concatenate([physics_of(simulator, one.observations, otherwise)[:-1] for one in shown])
         draw = stream(self.data_seed, "demonstrations")
         known = [one.physics for one in people.shown_episodes(self.experts, self.helpers, config, draw)]
         states = [one[:-1] for one in known if one is not None]

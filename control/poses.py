@@ -1,4 +1,4 @@
-"""Physical states from what was observed: enough to draw an episode of which nothing else was kept.
+"""Physical states from what was observed: enough to draw an episode of which nothing else was kept, or to begin in.
 
 A robot's observations show its joints in one of a few layouts. Which of them it is, is not believed but tried: a
 state counts where it makes the simulator observe what the episode holds. Where a layout leaves out how far a robot has
@@ -24,17 +24,14 @@ NUM_TRIED = 5
 """Steps of an episode at which a layout is tried."""
 
 
-def physics_of(simulator: Simulator, observations: np.ndarray) -> np.ndarray:
-    """float64[T + 1, P], or a UserError where the observations do not tell."""
+def physics_of(simulator: Simulator, observations: np.ndarray, otherwise: str) -> np.ndarray:
+    """float64[T + 1, P], or a UserError where the observations do not tell, with what that means for whoever asked."""
     if simulator.can_reset_to:
         for layout in LAYOUTS:
             states = layout(simulator.env.unwrapped, observations)
             if states is not None and _observes(simulator, states, observations):
                 return states
-    raise UserError(
-        f"The observations of '{simulator.name}' do not tell how its joints stood, so its episodes cannot be drawn; "
-        "compare segments of a task or of a run instead, which keep that."
-    )
+    raise UserError(f"The observations of '{simulator.name}' do not tell how its joints stood, so {otherwise}")
 
 
 def _observes(simulator: Simulator, states: np.ndarray, observations: np.ndarray) -> bool:

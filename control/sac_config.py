@@ -51,8 +51,8 @@ class SACConfig:
     demonstrated_share: float = 0.0
     """Share of each batch drawn from the demonstrations instead of the policy's own steps."""
     demonstrated_starts: float = 0.0
-    """Share of the practice episodes that begin in a state of a demonstration (MuJoCo's, and where it is known: in the
-    demonstrations that come with a task); what comes of them is no sample of the policy's own behaviour."""
+    """Share of the practice episodes that begin in a state of a demonstration (MuJoCo's; of a file's it is found from
+    what was observed); what comes of them is no sample of the policy's own behaviour."""
     normalise_observations: bool = False
     """Standardise what the networks see, by the demonstrations or, without them, the random steps at the start;
     exported policies have it folded into their first layer."""

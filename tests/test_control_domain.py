@@ -363,6 +363,23 @@ def test_the_myopic_feel_a_fall_as_if_it_were_written_out() -> None:
     assert float(felt_return(fallen, 0.9)) == pytest.approx(written_out, rel=1e-5)
 
 
+def test_practice_begins_where_a_file_says_somebody_was(tmp_path: Path) -> None:
+    """The states are found from the observations, and show them again; a pendulum that is none of MuJoCo's has none."""
+    usual = tiny_config("hopper", demonstrated_starts=0.5)
+    domain = ControlDomain(replace(usual, people=write_files("hopper", tmp_path, 2)), 0)
+    policy = domain.build(tiny_row("ml-irl")).policy
+    assert isinstance(policy, ControlPolicy)
+    assert domain.demonstrations is not None
+    states, seen = policy.trainer.practice.demonstrated, domain.demonstrations.trajectories
+    observed = seen.data["observation"][seen.mask].numpy()
+    assert states is not None
+    assert len(states) == len(observed)
+    for step in (0, 7, len(states) - 1):
+        np.testing.assert_allclose(domain.helpers[0].reset_to(states[step], 0), observed[step], atol=1e-3)
+    with pytest.raises(UserError, match=r"only MuJoCo's robots have; pendulum is none"):
+        ControlDomain(tiny_config("pendulum", demonstrated_starts=0.5), 0).build(tiny_row("ml-irl"))
+
+
 def test_practice_begins_where_somebody_was(experts: Path) -> None:
     """Half of the episodes begin in a demonstrated state; what comes of those is nobody's own behaviour, and the rest
     is handed back whole, also after a checkpoint between two rounds."""

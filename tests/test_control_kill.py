@@ -53,7 +53,7 @@ METHODS = {
     "--method.phases.0.own-memory 2",
     # All that the trainer remembers besides: demonstrated steps, probes, sums of steps, the reference it is drawn to.
     "rft": "--method.phases.0.rounds 24 --method.phases.0.policy-updates 25 --method.phases.0.reward-steps 2 "
-    "--task.sac.demonstrated-share 0.25 --task.sac.n-step 3 --task.sac.reset-critics-above 0.5 "
+    "--task.sac.demonstrated-share 0.25 --task.sac.demonstrated-starts 0.5 --task.sac.n-step 3 --task.sac.reset-critics-above 0.5 "
     "--task.sac.normalise-observations --task.sac.num-simulators 2 --task.sac.anchor reference",
     # Cloned, then a reward alone, then a policy alone.
     "rlhf": "--method.warm-start.rounds 20 --method.phases.0.rounds 20 --method.phases.1.rounds 12 "

@@ -29,7 +29,7 @@ def test_states_are_found_again(name: str) -> None:
 
     (episode,) = roll_out(act, [simulator], 1, seeded(), with_physics=True)
     assert episode.physics is not None
-    found = physics_of(simulator, episode.observations)
+    found = physics_of(simulator, episode.observations, "")
     num_positions, hidden = simulator.env.unwrapped.model.nq, HIDDEN.get(name, 0)
     there, wanted = found[:, :num_positions], episode.physics[:, :num_positions]
     gap = there[:, hidden:] - wanted[:, hidden:]
@@ -42,8 +42,8 @@ def test_states_are_found_again(name: str) -> None:
 def test_what_cannot_be_told_is_a_sentence() -> None:
     simulator = Simulator(SHORT)
     with pytest.raises(UserError, match="do not tell how its joints stood"):
-        physics_of(simulator, np.zeros((3, 3), np.float32))
+        physics_of(simulator, np.zeros((3, 3), np.float32), "")
     hopper = Simulator("hopper")
     with pytest.raises(UserError, match="'hopper' do not tell"):
-        physics_of(hopper, np.full((3, 11), 50.0, np.float32))
+        physics_of(hopper, np.full((3, 11), 50.0, np.float32), "")
     hopper.close()

@@ -26,6 +26,7 @@ from experiments.tasks import task
 from unified_irl.errors import UserError
 from unified_irl.feed import stream
 
+UNDRAWN = "its episodes cannot be drawn; compare segments of a task or of a run instead, which keep that."
 ATTEMPTS = 20
 """Times that pairs are drawn again that would show one segment twice."""
 
@@ -59,7 +60,7 @@ def of_file(source: str, flags: LabelFlags, folder: Path) -> Made:
     domain = ControlDomain(alone(task(flags.robot).settings()), flags.seed)
     recorded = episodes_of(read_demonstrations(source, spaces=domain.spaces).trajectories, source)
     simulator = Simulator(flags.robot)
-    episodes = [replace(one, physics=physics_of(simulator, one.observations)) for one in recorded]
+    episodes = [replace(one, physics=physics_of(simulator, one.observations, UNDRAWN)) for one in recorded]
     return _made(folder, domain, [episodes], flags, PeopleConfig().segment_length)
 
 
