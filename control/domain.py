@@ -105,14 +105,11 @@ class ControlDomain:
     def preferences(self) -> Preferences | None:
         config = self.config.people
         if config.preferences_file:
-            if is_parquet(config.preferences_file):
-                episodes, path = self._compared_episodes(), config.compared_file or None
-                seen = read_preferences(config.preferences_file, episodes, path)
-            else:
-                seen = read_own_preferences(config.preferences_file, self.spaces)
-            longest = max(int(side.rewarded.sum(1).max()) for side in (seen.first, seen.second))
-            horizon = longest if self.config.ends == "absorbing" else 0  # an end within a segment is worth what follows
-            return replace(seen, first=with_absorbing(seen.first, horizon), second=with_absorbing(seen.second, horizon))
+            path, runs_on = config.preferences_file, self.config.ends == "absorbing"
+            if not is_parquet(path):
+                return read_own_preferences(path, self.spaces, runs_on=runs_on)
+            episodes = self._compared_episodes()
+            return read_preferences(path, episodes, config.compared_file or None, runs_on=runs_on)
         return self._compared[0] if config.num_preferences else None
 
     @cached_property
@@ -134,7 +131,7 @@ class ControlDomain:
         count, (maker,) = len(said), said.makers
         table = Comparisons(
             episode_a=where[:, 0], start_a=where[:, 1], episode_b=where[:, 2], start_b=where[:, 3],
-            length=torch.full((count,), self.config.people.segment_length), label=said.label,
+            length=torch.full((count,), min(self.config.people.segment_length, behaviours.num_steps)), label=said.label,
             teacher=(maker.labeller or maker.maker,) * count,
         )  # fmt: skip
         return table, behaviours

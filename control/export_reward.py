@@ -121,8 +121,8 @@ class LearntReward(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorA
     below 1 they go on for ever, as they did for the policy that the reward was learnt with: a time limit is no end.
     Without one they are those left until the horizon.
 
-    `toll` is taken off every step. An entropy bonus makes living worth something by itself; the policy that the reward
-    was learnt with paid as much for it as acting at random would have earned.
+    `toll` is taken off every step. An entropy bonus makes living worth something by itself; policies here pay as much
+    for it as acting at random would earn.
     """
 
     def __init__(

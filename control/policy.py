@@ -73,10 +73,12 @@ class ControlPolicy:
         discount = min(gamma, config.discount)
         judged: StepReward = reward.for_policy()  # type: ignore[assignment]
         anchor = reference if config.anchor == "reference" and isinstance(reference, Speaker) else None
-        if config.temperature == "fixed":
-            # Of the n steps of a backup one entropy is counted, so each pays for an n-th of one.
-            judged = Anchored(judged, anchor, beta / config.n_step)
-        metrics, episodes = trainer.train(judged, beta, discount, num_updates, generator)
+        toll = 0.0
+        if config.temperature == "fixed" and anchor is not None:
+            judged = Anchored(judged, anchor, beta)
+        elif config.temperature == "fixed":
+            toll = random_entropy(beta, len(self.scales.action_low))
+        metrics, episodes = trainer.train(judged, beta, discount, num_updates, generator, toll=toll)
         if episodes:
             own = with_absorbing(
                 trajectories(episodes, torch.zeros(len(episodes), dtype=torch.long)), self.absorbing_horizon
@@ -122,18 +124,21 @@ class ControlPolicy:
         self.is_cloned = state["is_cloned"]
 
 
-class Anchored:
-    """r + β log π_ref: with the entropy that SAC adds, the policy is measured from the reference, or from acting at
-    random where there is none. Without that constant every step would pay for the width of the action space, and living
-    would pay by itself where absorbing steps follow an end."""
+def random_entropy(beta: float, num_actions: int) -> float:
+    """β A log 2, what acting at random earns by its entropy in a step. Less that, SAC's entropy measures the policy
+    from acting at random; otherwise every step would pay for the width of the action space, and living would pay by
+    itself where absorbing steps follow an end."""
+    return beta * num_actions * math.log(2.0)
 
-    def __init__(self, reward: StepReward, reference: Speaker | None, beta: float) -> None:
+
+class Anchored:
+    """r + β log π_ref: with the entropy that SAC adds, the policy is measured from the reference."""
+
+    def __init__(self, reward: StepReward, reference: Speaker, beta: float) -> None:
         self.reward, self.reference, self.beta = reward, reference, beta
 
     def __call__(self, observation: Tensor, action: Tensor, next_observation: Tensor, true_reward: Tensor) -> Tensor:
         judged = self.reward(observation, action, next_observation, true_reward)
-        if self.reference is None:
-            return judged - self.beta * math.log(2.0) * action.shape[1]
         return judged + self.beta * log_density(self.reference.actor, observation, action, self.reference.scales)
 
     def absorbing(self) -> Tensor:

@@ -72,9 +72,9 @@ def pick(
     """
     import torch
 
-    from envs.robots.episodes import with_absorbing
+    from envs.robots.episodes import as_lived, with_absorbing
 
-    seen = _without_absorbing(pool)
+    seen = replace(as_lived(pool), weight=torch.ones_like(pool.weight))
     row_S, start_S = _places(seen, config.segment_length, runs_on=runs_on)
     if len(row_S) < 2:
         return None
@@ -94,16 +94,6 @@ def pick(
         best = score_C.topk(config.num_queries)
         pairs_2C = pairs_2C[:, best.indices[best.values > -torch.inf]]
     return cut(pairs_2C[0]), cut(pairs_2C[1])
-
-
-def _without_absorbing(pool: Trajectories) -> Trajectories:
-    """The chosen steps alone, every behaviour of weight 1."""
-    import torch
-
-    nothing = torch.zeros_like(pool.data["absorbing"])
-    return replace(
-        pool, rewarded=pool.mask, weight=torch.ones_like(pool.weight), data={**pool.data, "absorbing": nothing}
-    )
 
 
 def _places(pool: Trajectories, length: int, *, runs_on: bool) -> tuple[Tensor, Tensor]:

@@ -65,8 +65,8 @@ class SACConfig:
     action_margin: float = 0.005
     """Demonstrated actions this close to their bounds are taken to lie this far inside, where densities are tame."""
     precision: Precision = "float32"
-    """Of products between hidden layers; auto takes bfloat16 where the processor is faster with it, so that a run is
-    repeated to the last bit on processors of one kind."""
+    """Of products between hidden layers; auto takes bfloat16 where the processor is faster with it, asked anew
+    when a run goes on, so that it is repeated to the last bit on processors of one kind."""
     graph: bool = False
     """On a GPU: capture the update as one CUDA graph."""
 

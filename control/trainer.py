@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -72,9 +73,18 @@ class Trainer:
     @torch.no_grad()
     @vanishing_numbers_as_zero()
     def train(
-        self, reward: StepReward, alpha: float, gamma: float, num_updates: int, generator: Generator
+        self,
+        reward: StepReward,
+        alpha: float,
+        gamma: float,
+        num_updates: int,
+        generator: Generator,
+        *,
+        toll: float = 0.0,
     ) -> tuple[Metrics, list[Episode]]:
-        """`num_updates` updates and the steps that go with them; the episodes that ended on the way are handed back."""
+        """`num_updates` updates and the steps that go with them; the episodes that ended on the way are handed back.
+
+        Every backup pays the toll once, as it counts one entropy, over however many steps it looks ahead."""
         if self.networks.alpha_optimiser is None:
             self._tell_temperature(alpha)
             self.networks.log_alpha.copy_(self.sac.ent_coef_tensor.log())
@@ -93,7 +103,7 @@ class Trainer:
                 finished += self._step(generator, is_random=False)
                 self.owed += self.config.updates_per_step * len(self.practice.simulators)
                 continue
-            metrics |= self._update(reward, gamma, generator)
+            metrics |= self._update(reward, gamma, generator, toll)
             self.owed -= 1.0
             done += 1
         self._probe(reward, generator)
@@ -115,10 +125,10 @@ class Trainer:
         self.replay.add(before, action.cpu().numpy(), after, outcome)
         return finished
 
-    def _update(self, reward: StepReward, gamma: float, generator: Generator) -> dict[str, Tensor]:
+    def _update(self, reward: StepReward, gamma: float, generator: Generator, toll: float) -> dict[str, Tensor]:
         config = self.config
         self._settle()
-        batch = self._batch(reward, gamma, generator)
+        batch = self._batch(reward, gamma, generator, toll)
         noise = torch.randn(2 * config.batch_size, self.replay.num_actions, generator=generator)
         moves_actor = self.num_warmup == 0 and self.num_updates % config.actor_every == 0
         self.num_updates += 1
@@ -136,7 +146,7 @@ class Trainer:
             for group in () if optimiser is None else optimiser.param_groups:
                 group["lr"] = rate
 
-    def _batch(self, reward: StepReward, gamma: float, generator: Generator) -> Transitions:
+    def _batch(self, reward: StepReward, gamma: float, generator: Generator, toll: float = 0.0) -> Transitions:
         config = self.config
         num_shown = 0 if self.shown is None else round(config.demonstrated_share * config.batch_size)
         index = self.replay.draw(config.batch_size - num_shown, generator)
@@ -146,6 +156,7 @@ class Trainer:
             batch = Transitions(
                 *(torch.cat(pair) for pair in zip(vars(batch).values(), vars(shown).values(), strict=True))
             )
+        batch = replace(batch, reward=batch.reward - toll)
         if not config.normalise_observations:
             return batch
         observation = self.scales.seen(batch.observation)

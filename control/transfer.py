@@ -24,7 +24,7 @@ from control.examination import examine
 from control.export_reward import load_reward
 from control.features import Features
 from control.ground_truth import TrueSteps
-from control.policy import Anchored, ControlPolicy
+from control.policy import ControlPolicy, random_entropy
 from control.replay import StepReward
 from control.trainer import Trainer
 from unified_irl.cells import RESULT
@@ -49,6 +49,8 @@ class Lesson:
     """The file of the learnt reward, by its name beside the folders of the lessons; empty: the task's own reward."""
     beta: float
     """Temperature under a learnt reward. Under the task's own it is automatic."""
+    pays_toll: bool
+    """Whether every step pays what acting at random earns by its entropy, as it did while the reward was learnt."""
     discount: float
     """γ of the backups."""
     updates: int
@@ -74,6 +76,7 @@ def lesson(
         task=replace(task, sac=sac),
         reward=reward,
         beta=beta if reward else 1.0,
+        pays_toll=bool(reward),
         discount=min(gamma, sac.discount),
         updates=updates,
         seed=seed,
@@ -96,10 +99,11 @@ def learn(given: Lesson, folder: Path, news: News) -> Metrics:
     domain = ControlDomain(given.task, given.seed)
     trainer, reward = begin(given, domain, folder)
     draw = stream(given.seed, "transfer", "practice")
+    toll = random_entropy(given.beta, len(trainer.scales.action_low)) if given.pays_toll else 0.0
     done, counts = 0, Metrics()
     while done < given.updates:
         count = min(UPDATES_BETWEEN_NEWS, given.updates - done)
-        counts, episodes = trainer.train(reward, given.beta, given.discount, count, draw)
+        counts, episodes = trainer.train(reward, given.beta, given.discount, count, draw, toll=toll)
         done += count
         _refuse_nonsense(counts, done)
         news(done, float(np.mean([one.rewards.sum() for one in episodes])) if episodes else np.nan)
@@ -120,8 +124,7 @@ def begin(given: Lesson, domain: ControlDomain, folder: Path) -> tuple[Trainer, 
     trainer = Trainer(practising[0].env, practising, given.task.sac, build, domain.device)
     if not given.reward:
         return trainer, TrueSteps()
-    learnt = load_reward(folder / given.reward).to(domain.device).for_policy()
-    return trainer, Anchored(learnt, None, given.beta)  # as it was climbed while it was learnt
+    return trainer, load_reward(folder / given.reward).to(domain.device).for_policy()
 
 
 def examined(policy: ControlPolicy | Speaker, domain: ControlDomain, seed: int) -> Metrics:

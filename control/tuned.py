@@ -1,7 +1,7 @@
 """How long and how fast each method learns on each robot, and how its networks are set. No tensor library here.
 
 Every method that climbs a reward gets the same number of updates, and so of steps of practice. Where no episode ends
-within a round, those that compare with their own behaviour simulate one more, from which no critic learns.
+within a round, one more is simulated to be looked at, from which no critic learns.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
 from control.export_reward import save_reward
+from control.policy import random_entropy
 from envs.robots.table import robot
 from experiments.robot_runs import RobotRun, load_robot_run
 from unified_irl.serialise import write_text
@@ -45,7 +45,6 @@ def write(learnt: RobotRun, place: Path) -> None:
 def readme(learnt: RobotRun) -> str:
     """What the files are; its Python runs as written, in the directory."""
     id_ = robot(learnt.robot).id
-    ours = "from envs.robots import ants\n\nants.register()\n" if id_.startswith("unified-irl/") else ""
     asked = ", terminate_when_unhealthy=False" if learnt.config.task.ends == "fixed horizon" else ""
     env = f'gymnasium.make("{id_}"{asked})'
     text = f"""# {learnt.robot}, learnt by {learnt.config.method.name}
@@ -58,31 +57,33 @@ From `{learnt.path}` (seed {learnt.config.seed}, {learnt.which} checkpoint, roun
 import gymnasium
 from stable_baselines3 import SAC
 
-{ours}env = {env}
+env = {env}
 model = SAC.load("{POLICY}", env=env)
 action, _ = model.predict(env.reset(seed=0)[0], deterministic=True)
 ```
 """
-    return text if learnt.reward is None else text + _about_the_reward(learnt, env, ours)
+    return text if learnt.reward is None else text + _about_the_reward(learnt, env)
 
 
-def _about_the_reward(learnt: RobotRun, env: str, ours: str) -> str:
+def _about_the_reward(learnt: RobotRun, env: str) -> str:
     one, task = learnt.domain.helpers[0], learnt.config.task
     state, action = f"numpy.zeros({one.observation_size})", f"numpy.zeros({one.action_size})"
     beta, discount = learnt.config.method.beta, min(learnt.config.method.gamma, task.sac.discount)
-    horizon, why = "", ""
+    terms, why = "", ""
     if task.ends == "absorbing":
-        toll = beta * one.action_size * math.log(2.0)
-        horizon = f", horizon={learnt.domain.absorbing_horizon}, discount={discount:g}, toll={toll:.6g}"
-        why = (
-            " The step that ends an episode also pays for the steps after it, and every step a toll for the "
-            "entropy that it may earn, as it was learnt."
-        )
+        terms = f", horizon={learnt.domain.absorbing_horizon}, discount={discount:g}"
+        why = " The step that ends an episode also pays for the steps after it, as it was learnt."
+    temperature = f"{beta:g}" if task.sac.temperature == "fixed" else '"auto"'
+    if task.sac.temperature == "fixed":
+        terms += f", toll={random_entropy(beta, one.action_size):.6g}"
+        why += " Of every step a toll is taken for the entropy that it may earn."
+    if task.sac.anchor == "reference":
+        why += " While it was learnt, the policy was measured from how it began; here it is from acting at random."
     return f"""
 ## The reward, for any library
 
-It was learnt with a policy of temperature {beta:g}: in Stable-Baselines3,
-`SAC("MlpPolicy", env, ent_coef={beta:g}, gamma={discount:g})`.
+The temperature of the policy that climbed it, and how far it looked ahead, in Stable-Baselines3:
+`SAC("MlpPolicy", env, ent_coef={temperature}, gamma={discount:g})`.
 
 As an environment that pays it; `info["true_reward"]` keeps what the environment would have paid.{why}
 
@@ -90,7 +91,7 @@ As an environment that pays it; `info["true_reward"]` keeps what the environment
 import gymnasium
 from control.export_reward import LearntReward
 
-{ours}env = LearntReward({env}, "{REWARD}"{horizon})
+env = LearntReward({env}, "{REWARD}"{terms})
 ```
 
 As a function of state, action and next state, of one step or of many:

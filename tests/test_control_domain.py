@@ -326,7 +326,10 @@ def test_collected_tables_refer_to_their_episodes(command: Command) -> None:
         for name in here.data:
             torch.testing.assert_close(here.data[name], there.data[name].to(here.data[name].dtype))
         assert torch.equal(here.rewarded, there.rewarded)
-    assert command("train", "hopper", "dpo", "--task.people.preferences-file", "data/preferences.parquet").code == 2
+    alone = command("train", "hopper", "dpo", "--task.people.preferences-file", "data/preferences.parquet")
+    assert "name the file that holds them as people.compared_file" in alone.sentence
+    longer = ["--comparisons", "parquet", "--task.people.segment-length", "900"]  # than any episode
+    assert command("collect", "hopper", "longer", *longer).code == 0
 
 
 def test_preferences_of_another_world_are_refused(tmp_path: Path) -> None:

@@ -51,13 +51,13 @@ METHODS = {
     # One reward, one policy, checkpoints amid episodes; older own samples are remembered.
     "ml-irl": "--method.phases.0.rounds 14 --method.phases.0.policy-updates 25 --method.phases.0.reward-steps 2 "
     "--method.phases.0.own-memory 2",
-    # All that the trainer remembers besides: demonstrated steps, probes, sums of steps, the reference it is drawn to.
+    # All that the trainer remembers besides: demonstrated steps and starts, probes, sums of steps.
     "rft": "--method.phases.0.rounds 24 --method.phases.0.policy-updates 25 --method.phases.0.reward-steps 2 "
-    "--task.sac.demonstrated-share 0.25 --task.sac.demonstrated-starts 0.5 --task.sac.n-step 3 --task.sac.reset-critics-above 0.5 "
-    "--task.sac.normalise-observations --task.sac.num-simulators 2 --task.sac.anchor reference",
-    # Cloned, then a reward alone, then a policy alone.
+    "--task.sac.demonstrated-share 0.25 --task.sac.demonstrated-starts 0.5 --task.sac.n-step 3 "
+    "--task.sac.reset-critics-above 0.5 --task.sac.normalise-observations --task.sac.num-simulators 2",
+    # Cloned, then a reward alone, then a policy alone, drawn to its reference.
     "rlhf": "--method.warm-start.rounds 20 --method.phases.0.rounds 20 --method.phases.1.rounds 12 "
-    "--method.phases.1.policy-updates 25",
+    "--method.phases.1.policy-updates 25 --task.sac.anchor reference",
     "self-play-aihf": "--method.phases.0.rounds 12 --method.phases.0.reward-steps 5",
 }
 

@@ -440,24 +440,27 @@ def test_cloning_makes_critics_catch_up_before_the_policy_climbs() -> None:
     assert steps_of(policy.trainer) == (10, 15)
 
 
-def test_a_backup_over_several_steps_pays_for_the_one_entropy_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of its steps pays an equal part of β A log 2, so that living costs nothing by itself."""
-    step = torch.zeros(1, 11), torch.zeros(1, 3), torch.zeros(1, 11), torch.zeros(1)
-    paid = []
-    for n_step in (1, 4):
-        policy = policy_of("hopper", n_step=n_step)
+def test_a_backup_pays_once_for_the_one_entropy_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """β A log 2, over however many steps it looks ahead: one's own over four, those of demonstrations over one."""
+    policy = policy_of("hopper", n_step=4, demonstrated_share=0.5)
+    shown = trajectories(noise_episodes("hopper", 2))
+    steps = {name: value[shown.mask] for name, value in shown.data.items()}
+    policy.trainer.show(steps, torch.zeros(len(steps["true_reward"])))
+    policy.trainer.train(Paid(), 0.1, 0.99, 5, seeded())
+    batches, given = [], policy.trainer._batch
 
-        def train(judged: Any, *_: Any) -> Any:
-            paid.append(float(judged(*step)))
-            return {}, noise_episodes("hopper", 1)
+    def batch(reward: Any, gamma: float, generator: Any, toll: float) -> Any:
+        batches.extend(given(reward, gamma, seeded(3), one) for one in (0.0, toll))
+        return batches[-1]
 
-        monkeypatch.setattr(policy.trainer, "train", train)
-        policy.improve(GroundTruth(), policy.frozen(), 0.1, 1.0, ONE, 5, seeded())
-    assert paid == pytest.approx([-0.1 * 3 * math.log(2.0), -0.1 * 3 * math.log(2.0) / 4])
+    monkeypatch.setattr(policy.trainer, "_batch", batch)
+    policy.improve(GroundTruth(), policy.frozen(), 0.1, 1.0, ONE, 1, seeded())
+    free, paid = batches[:2]
+    torch.testing.assert_close(free.reward - paid.reward, torch.full((32,), 0.1 * 3 * math.log(2.0)))
 
 
 def test_what_follows_an_end_fades_in_what_is_told() -> None:
-    """One absorbing column that pays 2 a step stands for γ^L + γ^(L + 1) + … until the horizon, as SAC sees it."""
+    """One absorbing column that pays 2 a step stands for γ^L + γ^(L + 1) + … until the horizon."""
     policy = policy_of("hopper", 1000)
 
     class Ends(GroundTruth):

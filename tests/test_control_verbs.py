@@ -34,7 +34,7 @@ from control.domain import ControlDomain
 from control.experts import ExpertDomain
 from control.export_reward import LearntReward, load_reward, reward_function, save_reward
 from control.files.demonstrations import write_demonstrations
-from control.policy import Anchored
+from control.policy import random_entropy
 from control.transfer import Lesson, lesson
 from envs.robots import snapshots
 from envs.robots.episodes import trajectories
@@ -214,7 +214,8 @@ def test_rewards_with_absorbing_steps_are_exported_with_their_horizon(tmp_path: 
     learnt = load_robot_run(path, "latest", "")
     assert learnt.reward is not None
     beta = learnt.config.method.beta
-    toll = f"{beta * math.log(2.0):.6g}"
+    toll = f"{random_entropy(beta, 1):.6g}"
+    assert float(toll) == pytest.approx(beta * math.log(2.0), rel=1e-5)
     wrapped = 'LearntReward(gymnasium.make("InvertedPendulum-v5"), "reward.safetensors", horizon=1000, discount=0.99'
     assert f"{wrapped}, toll={toll})" in readme
     blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
@@ -224,7 +225,7 @@ def test_rewards_with_absorbing_steps_are_exported_with_their_horizon(tmp_path: 
         gymnasium.make("InvertedPendulum-v5"), tmp_path / "out" / "reward.safetensors", horizon=1000, discount=0.99,
         toll=float(toll),
     )  # fmt: skip
-    climbed = Anchored(learnt.reward.for_policy(), None, beta)
+    climbed = learnt.reward.for_policy()
     before, _ = env.reset(seed=0)
     env.action_space.seed(0)
     ended = False
@@ -232,7 +233,7 @@ def test_rewards_with_absorbing_steps_are_exported_with_their_horizon(tmp_path: 
         action = env.action_space.sample()
         after, paid, ended, _, _ = env.step(action)
         step = [torch.from_numpy(np.float32(one))[None] for one in (before, action, after)]
-        expected = float(climbed(*step, torch.zeros(1))) + ended * float(climbed.absorbing()) * 0.99 / (1.0 - 0.99)
+        expected = float(climbed(*step)) - beta * math.log(2.0) + ended * float(climbed.absorbing()) * 99.0
         assert paid == pytest.approx(expected, abs=1e-4)
         before = after
 
@@ -388,12 +389,9 @@ def test_lessons_differ_in_reward_and_temperature_alone(pendulum: Path, tmp_path
         trainer, reward = transfer.begin(given, ControlDomain(given.task, 4), tmp_path)
         trainers.append({name: value.clone() for name, value in trainer.sac.policy.state_dict().items()})
         step = torch.ones(5, 3), torch.ones(5, 1), torch.zeros(5, 3), torch.full((5,), 9.0)
-        if name:  # a step pays what acting at random would earn by its entropy
-            torch.testing.assert_close(
-                reward(*step), load_reward(tmp_path / "reward").for_policy()(*step) - 0.07 * math.log(2.0)
-            )
-        else:
-            assert torch.equal(reward(*step), step[-1])
+        expected = load_reward(tmp_path / "reward").for_policy()(*step) if name else step[-1]
+        assert torch.equal(reward(*step), expected)
+        assert given.pays_toll == bool(name)
         trainer.train(reward, given.beta, given.discount, 20, stream(4, "here"))
         assert trainer.shown is None
         alphas.append(float(trainer.networks.log_alpha.detach().exp()))
@@ -430,7 +428,7 @@ def test_a_lesson_without_a_number_is_a_failure_and_no_average(
     assert re.search(r"│ 0 +│ +failed │ +failed │ +-\d+", said.out)
     record = json.loads((path / "transfer-pendulum.json").read_text())
     assert list(record["intervals"]["return"]) == ["moved"]
-    given = Lesson(task=small("pendulum"), beta=0.1, discount=0.9, updates=5, seed=0)
+    given = Lesson(task=small("pendulum"), beta=0.1, pays_toll=False, discount=0.9, updates=5, seed=0)
     steep = replace(given.task.sac, learning_rate=1e30, updates_per_step=5.0)
     broken = replace(given, task=replace(given.task, sac=steep))
     with pytest.raises(Diverged, match=r"After 5 updates \w+ is (nan|-?inf)"):
@@ -451,7 +449,7 @@ def test_a_reward_of_states_moves_from_ant_to_crippled_ant(tmp_path: Path, comma
     assert command("export", path, tmp_path / "out").code == 0
     readme = (tmp_path / "out" / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.S)
-    assert "ants.register()" in blocks[0]
+    assert 'make("envs.robots.ants:unified-irl/TransferAnt-v0")' in blocks[0]
     python("\n".join(blocks), tmp_path / "out")
 
 
@@ -553,8 +551,10 @@ def test_experts_come_of_a_run_that_goes_on(
         assert command(*usual, "--out", "cut", "--into", "cut.safetensors").code != 0
     assert not Path("cut.safetensors").exists()
     assert "go on with `experts pendulum --out cut`" in refused("resume", "cut")
-    assert "seed (then 0, now 1)" in refused(*usual, "--seed", "1", "--out", "cut", "--into", "cut.safetensors")
-    assert command(*usual, "--out", "cut", "--into", "cut.safetensors").code == 0
+    for flag, value, asked in (("--seed", 1, "seed 1, 4 rounds"), ("--rounds", 5, "seed 0, 5 rounds")):
+        sentence = refused(*usual, flag, value, "--out", "cut", "--into", "cut.safetensors")
+        assert f"begun for pendulum, seed 0, 4 rounds, but pendulum, {asked} were asked for" in sentence
+    assert command("experts", "pendulum", "--episodes", "2", "--out", "cut", "--into", "cut.safetensors").code == 0
 
     whole, cut = load_file("whole.safetensors"), load_file("cut.safetensors")
     assert whole.keys() == cut.keys()

@@ -118,7 +118,7 @@ def _saving(learner: Learner) -> float:
 
 def _num_checkpoints(config: RunConfig, rounds: int, seconds: float) -> int:
     by_rounds = rounds // config.checkpoint_every if config.checkpoint_every else 0
-    return 1 + max(by_rounds, int(seconds // max(config.checkpoint_seconds, 1.0)))
+    return 2 + max(by_rounds, int(seconds // max(config.checkpoint_seconds, 1.0)))  # the first round's and the last
 
 
 def _timed(work: Callable[[], object], repeats: int = REPEATS) -> float:

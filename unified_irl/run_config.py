@@ -16,7 +16,7 @@ class RunConfig:
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints, at the most a round longer: what a killed run can lose."""
     checkpoint_every: int = 0
-    """Rounds after which there is a checkpoint in any case; 0 leaves it to the clock."""
+    """Rounds after which there is a checkpoint in any case, as there is after the first; 0 leaves it to the clock."""
     keep: int = 2
     """Checkpoints kept, beside the best one."""
     explodes_above: float = 1e6

@@ -49,17 +49,6 @@ def to_json(config: Any) -> dict[str, Any]:
     return typing.cast(dict[str, Any], plain(data))
 
 
-def differences(earlier: Any, now: Any, name: str = "") -> Iterator[str]:
-    """The settings that are not the same, by dotted name, with both values; for a sentence."""
-    if isinstance(earlier, list) and isinstance(now, list) and len(earlier) == len(now):
-        earlier, now = dict(enumerate(earlier)), dict(enumerate(now))
-    if isinstance(earlier, dict) and isinstance(now, dict):
-        for key in sorted(earlier.keys() | now.keys()):
-            yield from differences(earlier.get(key), now.get(key), f"{name}.{key}".lstrip("."))
-    elif earlier != now:
-        yield f"{name} (then {earlier}, now {now})"
-
-
 def from_json(type_: type[T], data: Any, where: str) -> T:
     """The config of this type that `data` describes. `where` (a file name, say) opens the error sentence."""
     from pydantic import ConfigDict, TypeAdapter, ValidationError

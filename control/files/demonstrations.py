@@ -16,7 +16,7 @@ import torch
 from control.files import hdf5, imitation_folder, minari_folder, npz
 from control.files.boundary import reading
 from control.files.recording import Checks, Recording, Spaces, refuse_padding
-from envs.robots.episodes import FIELDS, Episode, trajectories
+from envs.robots.episodes import FIELDS, Episode, trajectories, with_absorbing
 from unified_irl.errors import UserError, unknown_name
 from unified_irl.feedback import Demonstrations, Preferences, Provenance
 from unified_irl.feedback_files import load_demonstrations, load_preferences
@@ -136,18 +136,21 @@ def _read_own(path: Path) -> Recording:
     return Recording(episodes=episodes_of(demonstrations.trajectories, str(path)), own=demonstrations)
 
 
-def read_own_preferences(path: str | Path, spaces: Spaces) -> Preferences:
-    """Compared segments from a file of this project, checked against the task like demonstrations. What followed an end
-    is left out: it is worth what the run says, not what the file's did."""
+def read_own_preferences(path: str | Path, spaces: Spaces, *, runs_on: bool) -> Preferences:
+    """Compared segments from a file of this project, checked against the task as demonstrations are. With `runs_on`,
+    those that run into an end go on in absorbing steps until the other side is over too, or as the file has it."""
     with reading(path, "a file of comparisons"):
         compared = load_preferences(path)
-        sides = []
+        sides, lengths = [], []
         for side in (compared.first, compared.second):
             _refuse_other_worlds(Path(path), side)
             checks = Checks(path, {}, spaces)
             lived = trajectories([checks(k, one) for k, one in enumerate(episodes_of(side, str(path)))])
             sides.append(replace(lived, context_id=side.context_id, weight=side.weight, start_step=side.start_step))
-    return replace(compared, first=sides[0], second=sides[1])
+            lengths.append(side.mask.sum(1) + side.data["absorbing"].sum(1).long())
+    horizon = torch.maximum(*lengths) if runs_on else 0
+    first, second = (with_absorbing(side, horizon) for side in sides)
+    return replace(compared, first=first, second=second)
 
 
 def _refuse_other_worlds(path: Path, behaviours: Trajectories) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from control.files.arrow import read_parquet
 from control.files.boundary import MOST_BYTES, listed, reading
+from envs.robots.episodes import with_absorbing
 from unified_irl.errors import UserError
 from unified_irl.feedback import Preferences, Provenance
 from unified_irl.trajectories import Trajectories
@@ -111,9 +112,12 @@ def is_parquet(path: str | Path) -> bool:
         return False
 
 
-def read_preferences(path: str | Path, episodes: Trajectories, episodes_path: str | Path | None = None) -> Preferences:
+def read_preferences(
+    path: str | Path, episodes: Trajectories, episodes_path: str | Path | None = None, *, runs_on: bool = False
+) -> Preferences:
     """The comparisons, with their segments cut from the episodes.
 
+    With `runs_on`, a segment that runs into an end goes on in absorbing steps, as long as it was said to be.
     `episodes` are those of the file that the table names, all of them; `episodes_path` says where that file lies, if
     not beside the table.
     """
@@ -124,7 +128,11 @@ def read_preferences(path: str | Path, episodes: Trajectories, episodes_path: st
         table = read_parquet(path)
     comparisons = _comparisons(path, table)
     _check_episodes(path, (table.schema.metadata or {}).get(HEADER), episodes, episodes_path)
-    return cut(comparisons, episodes, str(path))
+    seen = cut(comparisons, episodes, str(path))
+    if not runs_on:
+        return seen
+    first, second = (with_absorbing(side, comparisons.length) for side in (seen.first, seen.second))
+    return replace(seen, first=first, second=second)
 
 
 def cut(comparisons: Comparisons, episodes: Trajectories, source: str) -> Preferences:

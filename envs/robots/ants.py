@@ -2,6 +2,8 @@
 
 After the pair of ML-IRL (Zeng et al., 2022), which goes back to AIRL (Fu et al., 2018). The bodies are Gymnasium's ant
 with weaker motors; friction, noise at the start and the measure of velocity are Gymnasium's too.
+
+Gymnasium knows them by this module: gymnasium.make("envs.robots.ants:unified-irl/CrippledAnt-v0").
 """
 
 from __future__ import annotations
@@ -11,8 +13,6 @@ import mujoco
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from gymnasium.utils import EzPickle
 
-TRANSFER_ANT = "unified-irl/TransferAnt-v0"
-CRIPPLED_ANT = "unified-irl/CrippledAnt-v0"
 HORIZON = 500
 GEAR = 30.0
 CRIPPLED_GEAR = 1.0
@@ -66,16 +66,10 @@ def ant(path: str, crippled: bool) -> mujoco.MjModel:
     return spec.compile()
 
 
-def register() -> None:
-    """Make both known to Gymnasium; doing so again changes nothing."""
-    for name, crippled in ((TRANSFER_ANT, False), (CRIPPLED_ANT, True)):
-        if name not in gymnasium.registry:
-            gymnasium.register(
-                id=name,
-                entry_point="envs.robots.ants:TransferAnt",
-                max_episode_steps=HORIZON,
-                kwargs={"crippled": crippled},
-            )
-
-
-register()  # so that gymnasium.make("envs.robots.ants:unified-irl/CrippledAnt-v0") works anywhere
+for _name, _crippled in (("TransferAnt", False), ("CrippledAnt", True)):
+    gymnasium.register(
+        id=f"unified-irl/{_name}-v0",
+        entry_point="envs.robots.ants:TransferAnt",
+        max_episode_steps=HORIZON,
+        kwargs={"crippled": _crippled},
+    )

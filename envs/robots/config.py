@@ -41,7 +41,7 @@ class PeopleConfig:
     """The labeller of the custom teacher."""
     preferences_file: str = ""
     """Comparisons to learn from instead: a safetensors file, or parquet that refers to episodes of another file. They
-    are taken as they are: num_preferences, segment_length, compared and teacher are for those made here."""
+    are taken as they were given: num_preferences, segment_length, compared and teacher are for those made here."""
     compared_file: str = ""
     """The file of episodes that a parquet preferences_file refers to; by default demonstrations_file."""
     data_seed: int = -1

@@ -81,10 +81,11 @@ def trajectories(episodes: Sequence[Episode], context_id: Tensor | None = None) 
     )
 
 
-def with_absorbing(behaviours: Trajectories, horizon: int) -> Trajectories:
+def with_absorbing(behaviours: Trajectories, horizon: int | Tensor) -> Trajectories:
     """Episodes that the world ended early, with one more column for all the steps that were left until the horizon.
 
-    A horizon of 0 adds none. Columns of this kind that are there already, from a file, say, give way.
+    A horizon (one for all, or long[B]) of 0 adds none. Columns of this kind that are there already, from a file, say,
+    give way.
 
     Every behaviour then covers the same number of steps, and a reward for merely staying alive (or for dying soon)
     gains nothing by itself.

@@ -12,7 +12,6 @@ import numpy as np
 from gymnasium.spaces import Box, Space
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
-from envs.robots import ants
 from envs.robots.quiet import building
 from envs.robots.resuming import Physics, captured, is_plain, layers_of, moving, put_back
 from envs.robots.table import robot
@@ -31,7 +30,6 @@ def make(name: str, *, render_mode: str | None = None, never_ends: bool = False)
 
     With `never_ends`, falling does not end an episode; only the time limit does.
     """
-    ants.register()
     id_ = robot(name).id
     asked: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     if never_ends:

@@ -122,7 +122,7 @@ ROBOTS: dict[str, Robot] = {
         learning_starts=10_000,
     ),
     "transfer-ant": Robot(
-        id="unified-irl/TransferAnt-v0",
+        id="envs.robots.ants:unified-irl/TransferAnt-v0",
         summary="a weaker ant that may lie down; rewards learnt here are tried on crippled-ant",
         horizon=500,
         random_score=-16.1,
@@ -130,7 +130,7 @@ ROBOTS: dict[str, Robot] = {
         learning_starts=10_000,
     ),
     "crippled-ant": Robot(
-        id="unified-irl/CrippledAnt-v0",
+        id="envs.robots.ants:unified-irl/CrippledAnt-v0",
         summary="the same with two short, nearly powerless back legs",
         horizon=500,
         random_score=-15.5,

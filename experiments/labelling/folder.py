@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unified_irl.errors import UserError
-from unified_irl.serialise import differences, read_json, write_json, write_text
+from unified_irl.serialise import read_json, write_json, write_text
 
 FORMAT = "unified-irl labelling 1"
 HEADER, QUERIES, ANSWERS = "label.json", "queries.jsonl", "answers.jsonl"
@@ -57,6 +57,16 @@ def read(folder: Path) -> Made:
     header = _header(folder)
     lines = (folder / QUERIES).read_text(encoding="utf-8").splitlines()
     return Made(kind=header["kind"], facts=header["facts"], queries=[json.loads(line) for line in lines])
+
+
+def differences(earlier: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterable[str]:
+    """The settings that are not the same, by dotted name, with their earlier value."""
+    for name in sorted(earlier.keys() | now.keys()):
+        one, other = earlier.get(name), now.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from differences(one, other, f"{prefix}{name}.")
+        elif one != other:
+            yield f"{prefix}{name} (then {one}, now {other})"
 
 
 def _header(folder: Path) -> dict[str, Any]:

@@ -36,14 +36,14 @@ def main(arguments: list[str]) -> None:
     config = command.flags(Flags, rest, f"experts {name}")
     from envs.robots.snapshots import path_of
     from envs.robots.table import robot
-    from experiments.experts import expert_config, harvest_experts, train_experts
+    from experiments.experts import harvest_experts, train_experts
     from experiments.show import metric_table
 
     bar = robot(name).expert_bar
     path = Path(config.out or f"runs/experts-{name}")
     into = Path(config.into) if config.into else path_of(name)
     if not config.only_harvest:
-        train_experts(name, expert_config(name, config.seed, config.rounds), path, command.typed())
+        train_experts(name, path, config.seed, config.rounds, command.typed())
     told = harvest_experts(name, path, into, config.episodes, command.typed())
     for tier, numbers in told["tiers"].items():
         metric_table(f"{name}, {tier}", numbers)

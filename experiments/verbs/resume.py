@@ -16,6 +16,7 @@ def main(arguments: list[str]) -> None:
 
     task_name, config = stored_config(Path(run))
     if config.method.name == "expert":  # its snapshots are taken by another command
-        raise UserError(f"{run} makes the experts of {task_name}: go on with `experts {task_name} --out {run}`.")
+        seed = f" --seed {config.seed}" if config.seed else ""
+        raise UserError(f"{run} makes the experts of {task_name}: go on with `experts {task_name} --out {run}{seed}`.")
     if (result := resume(Path(run))) is not None:
         show_result(run, result, Path(run))
