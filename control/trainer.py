@@ -125,7 +125,7 @@ class Trainer:
         self.replay.add(before, action.cpu().numpy(), after, outcome)
         return finished
 
-    def _update(self, reward: StepReward, gamma: float, generator: Generator, toll: float) -> dict[str, Tensor]:
+    def _update(self, reward: StepReward, gamma: float, generator: Generator, toll: float = 0.0) -> dict[str, Tensor]:
         config = self.config
         self._settle()
         batch = self._batch(reward, gamma, generator, toll)

@@ -535,14 +535,17 @@ def test_experts_come_of_a_run_that_goes_on(
 ) -> None:
     """Three policies in order, as good as the file says; the same to the last bit after the run was cut off."""
     monkeypatch.setattr(experts, "NUM_MEASURED", 10)
-    usual = ["experts", "pendulum", "--rounds", "4", "--episodes", "2"]
+    settings = tuned.expert_settings("pendulum")
+    tiny = replace(settings, sac=replace(settings.sac, **NETWORKS), num_examined=2)
+    monkeypatch.setattr(tuned, "expert_settings", lambda name: tiny)
+    usual = ["experts", "pendulum", "--rounds", "3", "--episodes", "2"]
     said = command(*usual, "--out", "whole", "--into", "whole.safetensors")
     assert said.code == 0, said.err
 
     examined = ExpertDomain.evaluate
 
     def cut_off(self: ExpertDomain, *about: Any) -> Any:
-        if self.folder.is_dir() and len(list(self.folder.glob("*.json"))) == 2:
+        if self.folder.is_dir() and len(list(self.folder.glob("*.json"))) == 1:
             raise KeyboardInterrupt
         return examined(self, *about)
 
@@ -551,9 +554,9 @@ def test_experts_come_of_a_run_that_goes_on(
         assert command(*usual, "--out", "cut", "--into", "cut.safetensors").code != 0
     assert not Path("cut.safetensors").exists()
     assert "go on with `experts pendulum --out cut`" in refused("resume", "cut")
-    for flag, value, asked in (("--seed", 1, "seed 1, 4 rounds"), ("--rounds", 5, "seed 0, 5 rounds")):
+    for flag, value, asked in (("--seed", 1, "seed 1, 3 rounds"), ("--rounds", 5, "seed 0, 5 rounds")):
         sentence = refused(*usual, flag, value, "--out", "cut", "--into", "cut.safetensors")
-        assert f"begun for pendulum, seed 0, 4 rounds, but pendulum, {asked} were asked for" in sentence
+        assert f"begun for pendulum, seed 0, 3 rounds, but pendulum, {asked} were asked for" in sentence
     assert command("experts", "pendulum", "--episodes", "2", "--out", "cut", "--into", "cut.safetensors").code == 0
 
     whole, cut = load_file("whole.safetensors"), load_file("cut.safetensors")
