@@ -157,6 +157,11 @@ def resume(path: Path) -> dict[str, Any] | None:
         task_name, config = config_from_json(
             read_json(directory.path / "config.json"), str(directory.path / "config.json")
         )
+        if config.method.name == "expert":  # its snapshots are taken by another command
+            seed = f" --seed {config.seed}" if config.seed else ""
+            raise UserError(
+                f"{path} makes the experts of {task_name}: go on with `experts {task_name} --out {path}{seed}`."
+            )
         with _met(task_name):
             return run.train(build_learner(task_name, config), directory, config.run, config.tracking)
 

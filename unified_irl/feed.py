@@ -152,9 +152,11 @@ def batches(
         )
 
 
-def window(behaviours: Trajectories, num_steps: int, draw: Generator) -> Trajectories:
-    """Of each behaviour `num_steps` steps from a random place on; a shorter one is given whole."""
-    room = (behaviours.rewarded.sum(1) - num_steps).clamp(min=0) + 1
+def window(behaviours: Trajectories, num_steps: int, draw: Generator, room: Tensor | None = None) -> Trajectories:
+    """Of each behaviour `num_steps` steps from one of its first `room` places on, long[B]; by default from where they
+    all fit, and a shorter one is given whole."""
+    if room is None:
+        room = (behaviours.rewarded.sum(1) - num_steps).clamp(min=0) + 1
     start = (torch.rand(len(behaviours), generator=draw) * room).long()
     return behaviours.segment(torch.minimum(start, room - 1), num_steps)
 

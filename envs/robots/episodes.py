@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from unified_irl import feed
 from unified_irl.trajectories import Trajectories
 
 FIELDS = ("observation", "action", "next_observation", "true_reward", "absorbing")
@@ -118,7 +119,6 @@ def window(behaviours: Trajectories, num_steps: int, draw: Generator) -> Traject
     lived step, and its absorbing column stands for no more steps than the window has left."""
     lived, runs_on = behaviours.mask.sum(1), (behaviours.data["absorbing"] > 0).any(1)
     room = torch.where(runs_on, lived, (lived - num_steps).clamp(min=0) + 1)
-    start = (torch.rand(len(behaviours), generator=draw) * room).long()
-    cut = behaviours.segment(torch.minimum(start, room - 1), num_steps)
+    cut = feed.window(behaviours, num_steps, draw, room)
     absorbing = torch.minimum(cut.data["absorbing"], num_steps - torch.arange(float(num_steps)))
     return replace(cut, data={**cut.data, "absorbing": absorbing})

@@ -48,15 +48,14 @@ def _written(shown: Demonstrations, directory: Path, format: str, *, is_robot: b
     return path
 
 
-def _write_table(domain: Any, directory: Path) -> None:
+def _write_table(domain: Any, directory: Path, *, is_robot: bool) -> None:
     """Comparisons of a robot as parquet, and the episodes that they refer to."""
-    from control.domain import ControlDomain
+    if not is_robot:
+        raise UserError("--comparisons parquet is for robots; the comparisons of this world are a safetensors file.")
     from control.files.demonstrations import write_demonstrations
     from control.files.preferences import write_preferences
     from unified_irl.feedback import Demonstrations
 
-    if not isinstance(domain, ControlDomain):
-        raise UserError("--comparisons parquet is for robots; the comparisons of this world are a safetensors file.")
     if domain.config.people.preferences_file:
         raise UserError("--comparisons parquet writes the task's own comparisons; leave preferences_file out.")
     table, episodes = domain.comparisons()
@@ -76,12 +75,12 @@ def main(arguments: list[str]) -> None:
     )
     from unified_irl.feedback_files import save_demonstrations, save_preferences
 
-    domain = chosen.build(config.task, config.seed)
+    domain, is_robot = chosen.build(config.task, config.seed), hasattr(config.task, "robot")
     if config.format != "safetensors" and domain.demonstrations is not None:
-        path = _written(domain.demonstrations, Path(directory), config.format, is_robot=hasattr(config.task, "robot"))
+        path = _written(domain.demonstrations, Path(directory), config.format, is_robot=is_robot)
         print(f"{len(domain.demonstrations)} demonstrations written to {path}")
     if config.comparisons == "parquet" and domain.preferences is not None:
-        _write_table(domain, Path(directory))
+        _write_table(domain, Path(directory), is_robot=is_robot)
     for name, feedback, save in (
         ("demonstrations", domain.demonstrations if config.format == "safetensors" else None, save_demonstrations),
         ("preferences", domain.preferences if config.comparisons == "safetensors" else None, save_preferences),
